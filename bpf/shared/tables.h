@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Every map. Maps with `_table` in the comment are written by the applier
+ * from intent; the others belong to the data plane and are only read.
+ */
+#pragma once
+
+#include "shared/abi.h"
+
+#define TABLE(name, map_type, entries, key_type, value_type, flags) \
+	struct {                                                     \
+		__uint(type, map_type);                              \
+		__uint(max_entries, entries);                        \
+		__type(key, key_type);                               \
+		__type(value, value_type);                           \
+		__uint(map_flags, flags);                            \
+		__uint(pinning, LIBBPF_PIN_BY_NAME);                 \
+	} name SEC(".maps")
+
+/* Intent, written by the applier. */
+TABLE(ports, BPF_MAP_TYPE_HASH, 16384, __u32, struct port, 0);
+TABLE(macs, BPF_MAP_TYPE_HASH, 65536, struct mac_key, struct endpoint, 0);
+TABLE(addresses, BPF_MAP_TYPE_HASH, 131072, struct address_key, struct neighbor, 0);
+TABLE(source_prefixes, BPF_MAP_TYPE_LPM_TRIE, 65536, struct source_prefix_key, __u32, BPF_F_NO_PREALLOC);
+TABLE(router_interfaces, BPF_MAP_TYPE_HASH, 16384, struct router_interface_key, struct router_interface, 0);
+TABLE(routes, BPF_MAP_TYPE_LPM_TRIE, 65536, struct route_key, struct route, BPF_F_NO_PREALLOC);
+TABLE(dhcp4_templates, BPF_MAP_TYPE_HASH, 16384, __u32, struct dhcp4_template, BPF_F_NO_PREALLOC);
+TABLE(dhcp6_templates, BPF_MAP_TYPE_HASH, 16384, __u32, struct dhcp6_template, BPF_F_NO_PREALLOC);
+TABLE(ra_templates, BPF_MAP_TYPE_HASH, 16384, __u32, struct ra_template, BPF_F_NO_PREALLOC);
+
+/* A change of policy advances the epoch of the networks it touches; slot is
+ * VNI modulo EPOCH_SLOTS, so a collision only costs a needless re-decision. */
+TABLE(epochs, BPF_MAP_TYPE_ARRAY, EPOCH_SLOTS, __u32, __u32, 0);
+
+/* The data plane's own. */
+TABLE(flows, BPF_MAP_TYPE_LRU_HASH, 262144, struct flow_key, struct flow, 0);
+TABLE(counters, BPF_MAP_TYPE_PERCPU_ARRAY, COUNTER_SLOTS, __u32, struct port_counters, 0);
+TABLE(drops, BPF_MAP_TYPE_LRU_PERCPU_HASH, 16384, struct drop_key, struct drop_counter, 0);
+TABLE(icmp_budgets, BPF_MAP_TYPE_ARRAY, COUNTER_SLOTS, __u32, struct icmp_budget, 0);
+TABLE(traces, BPF_MAP_TYPE_ARRAY, TRACE_SLOTS, __u32, struct trace_record, 0);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} events SEC(".maps");
+
+/* clang 14 keeps an enum in BTF only when something refers to it. */
+struct shared_types {
+	enum stage stage;
+	enum decision decision;
+	enum drop_reason drop_reason;
+	enum endpoint_kind endpoint_kind;
+	enum port_flag port_flag;
+	enum route_kind route_kind;
+	enum flow_flag flow_flag;
+	enum event_kind event_kind;
+	enum limits limits;
+	struct drop_event drop_event;
+};
+const volatile struct shared_types shared_types;

@@ -1,0 +1,1 @@
+"""The daemon of a host: store -> compiler -> applier, and facts back."""

@@ -1,0 +1,1 @@
+"""The heddle command, one module per subcommand."""

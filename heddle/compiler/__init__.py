@@ -1,0 +1,1 @@
+"""Pure: intent to the desired state of one host."""

@@ -1,0 +1,227 @@
+"""The desired state of one host, and the difference between two of them.
+
+Rows name their fields as the C structs of bpf/shared/abi.h do; the codec packs
+them by name with layouts from BTF. What only the kernel can know stands in them
+as a reference: a ``Device`` becomes its ifindex, a ``CounterSlot`` an index
+into the counters, both when the row is written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Device(str):
+    """Name of a link of this host; written as its ifindex."""
+
+    __slots__ = ()
+
+
+class CounterSlot(str):
+    """Name of a link; written as the slot of its counters."""
+
+    __slots__ = ()
+
+
+class Symbol(NamedTuple):
+    """A bit set of enumerators of abi.h, by enum and names."""
+
+    enum: str
+    names: tuple[str, ...]
+
+
+# One class per key or value struct of abi.h. Fields left out here (padding)
+# are zero. A scalar key or value stands for itself.
+
+
+class PortRow(NamedTuple):
+    network: int
+    flags: Symbol
+    counter_slot: CounterSlot
+    flood_next: Device
+    dhcp4_subnet: int
+    dhcp6_subnet: int
+    dhcp4_address: bytes
+    dhcp6_address: bytes
+    mac: bytes
+    mtu: int
+
+
+class MacKey(NamedTuple):
+    network: int
+    mac: bytes
+
+
+class EndpointRow(NamedTuple):
+    kind: Symbol
+    target: int | Device
+
+
+class AddressKey(NamedTuple):
+    network: int
+    address: bytes
+
+
+class NeighborRow(NamedTuple):
+    kind: Symbol
+    target: int | Device
+    mac: bytes
+
+
+class SourcePrefixKey(NamedTuple):
+    prefix_bits: int
+    ifindex: Device
+    address: bytes
+
+
+class RouterInterfaceKey(NamedTuple):
+    router: int
+    network: int
+
+
+class RouterInterfaceRow(NamedTuple):
+    mac: bytes
+    mtu: int
+    address4: bytes
+    address6: bytes
+
+
+class RouteKey(NamedTuple):
+    prefix_bits: int
+    router: int
+    address: bytes
+
+
+class RouteRow(NamedTuple):
+    kind: Symbol
+    network: int
+    via: bytes
+
+
+class Dhcp4TemplateRow(NamedTuple):
+    server_mac: bytes
+    options_length: int
+    server_address: bytes
+    options: bytes
+
+
+class Dhcp6TemplateRow(NamedTuple):
+    server_mac: bytes
+    options_length: int
+    server_id_length: int
+    preferred_lifetime: int
+    valid_lifetime: int
+    options: bytes
+
+
+class RaTemplateRow(NamedTuple):
+    router_mac: bytes
+    length: int
+    message: bytes
+
+
+RowKeyPart = int | Device | MacKey | AddressKey | SourcePrefixKey | RouterInterfaceKey | RouteKey
+RowValue = (
+    int
+    | PortRow
+    | EndpointRow
+    | NeighborRow
+    | RouterInterfaceRow
+    | RouteRow
+    | Dhcp4TemplateRow
+    | Dhcp6TemplateRow
+    | RaTemplateRow
+)
+
+
+class RowKey(NamedTuple):
+    """Which entry of which map."""
+
+    table: str
+    key: RowKeyPart
+
+
+# The order in which tables are written; removals go the other way round. What
+# others point to comes first, the port that opens a device to traffic last.
+TABLE_ORDER = (
+    "dhcp4_templates",
+    "dhcp6_templates",
+    "ra_templates",
+    "router_interfaces",
+    "addresses",
+    "macs",
+    "source_prefixes",
+    "routes",
+    "ports",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link that heddle owns, with the from_vm program at its ingress."""
+
+    name: str
+    alias: str
+    mtu: int
+    multiqueue: bool = False  # TAP only
+    namespace: str | None = None  # set for a veth: where the peer lives
+    peer: str | None = None  # its name there, eth0, eth1, ...
+    peer_mac: str | None = None
+
+    @property
+    def is_veth(self) -> bool:
+        return self.namespace is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """A machine's view of a port."""
+
+    port_id: str
+    device: str  # link on the host
+    mac: str
+    mtu: int
+    addresses: tuple[str, ...]  # with prefix length, e.g. 10.0.0.5/24
+    gateways: tuple[str, ...]  # default routes, one per family at most
+    routes: tuple[tuple[str, str], ...]  # destination, next hop
+    dns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSpec:
+    """A domain or container that this host must have."""
+
+    id: str
+    name: str
+    machine_kind: str
+    image: str
+    cpus: int
+    memory: int
+    running: bool
+    nics: tuple[Nic, ...]
+
+
+@dataclass(slots=True)
+class HostState:
+    """Everything one host must have. Equal states mean equal hosts."""
+
+    links: dict[str, Link] = field(default_factory=dict)
+    rows: dict[RowKey, RowValue] = field(default_factory=dict)
+    machines: dict[str, MachineSpec] = field(default_factory=dict)
+    namespaces: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class HostDelta:
+    """What turns one HostState into the next. ``touched`` holds the VNIs whose
+    flows must be decided again."""
+
+    links: dict[str, Link | None] = field(default_factory=dict)  # None: remove
+    rows: dict[RowKey, RowValue | None] = field(default_factory=dict)
+    machines: dict[str, MachineSpec | None] = field(default_factory=dict)
+    namespaces: dict[str, bool] = field(default_factory=dict)  # False: remove
+    touched: set[int] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.links or self.rows or self.machines or self.namespaces)

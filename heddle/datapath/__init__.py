@@ -1,0 +1,1 @@
+"""The compiled eBPF programs: loading, maps, layouts from BTF, test runs."""

@@ -1,0 +1,1 @@
+"""Facts from the data plane, typed."""

@@ -1,0 +1,1 @@
+"""What ports are plugged into: libvirt domains and containers."""

@@ -1,0 +1,1 @@
+"""The model of what an operator wants, and the topology file."""

@@ -1,0 +1,164 @@
+"""The objects an operator can want, in OpenStack Networking's terms.
+
+All models are frozen: intent changes only by writing a new revision to the
+store. Addresses are kept as canonical text (``ipaddress`` form), MACs as lower
+case with colons, sizes in bytes, times in seconds.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+VNI_MAX = (1 << 24) - 1
+NUMBER_MAX = (1 << 32) - 1
+
+Vni = Annotated[int, Field(ge=1, le=VNI_MAX)]
+Number = Annotated[int, Field(ge=1, le=NUMBER_MAX)]
+
+
+class Kind(StrEnum):
+    """Kinds of objects, in the order in which they may refer to each other."""
+
+    NETWORK = "network"
+    SUBNET = "subnet"
+    ROUTER = "router"
+    MACHINE = "machine"
+    PORT = "port"
+
+
+class Part(BaseModel):
+    """A piece of an object that has no life of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Resource(Part):
+    """What every stored object has. ``origin`` says who owns it: the resolved
+    path of a topology file, or ``api``."""
+
+    kind: ClassVar[Kind]
+
+    id: str
+    name: str
+    project_id: str = "default"
+    origin: str = ""
+    tags: tuple[str, ...] = ()
+    revision_number: int = 0
+    created_at: str = ""
+    updated_at: str = ""
+
+
+class NetworkMode(StrEnum):
+    OVERLAY = "overlay"
+    NAT = "nat"
+    HOST_ONLY = "host-only"
+    BRIDGED = "bridged"
+
+
+class Network(Resource):
+    """One L2 broadcast domain."""
+
+    kind: ClassVar[Kind] = Kind.NETWORK
+
+    vni: Vni
+    mode: NetworkMode = NetworkMode.OVERLAY
+    mtu: Annotated[int, Field(ge=576, le=9216)] = 1450
+    domain: str = ""
+
+
+class Ipv6Mode(StrEnum):
+    """How guests of an IPv6 subnet get their address (Neutron's names)."""
+
+    SLAAC = "slaac"
+    STATEFUL = "dhcpv6-stateful"
+    STATELESS = "dhcpv6-stateless"
+
+
+class HostRoute(Part):
+    """A route handed to guests (DHCP option 121, RA route information)."""
+
+    destination: str
+    nexthop: str
+
+
+class Subnet(Resource):
+    """An address range of a network."""
+
+    kind: ClassVar[Kind] = Kind.SUBNET
+
+    network_id: str
+    number: Number
+    cidr: str
+    gateway_ip: str
+    enable_dhcp: bool = True
+    ipv6_mode: Ipv6Mode | None = None
+    dns: tuple[str, ...] = ()
+    host_routes: tuple[HostRoute, ...] = ()
+    lease_time: Annotated[int, Field(ge=60, le=0xFFFFFFFF)] = 86400
+
+
+class RouterInterface(Part):
+    """A router's side of a network: one MAC, one address per subnet."""
+
+    network_id: str
+    mac: str
+    addresses: tuple[str, ...]
+
+
+class Route(Part):
+    """A static route; without a next hop it drops what it matches."""
+
+    destination: str
+    nexthop: str | None = None
+
+
+class Router(Resource):
+    """Joins networks; every host routes for its own ports."""
+
+    kind: ClassVar[Kind] = Kind.ROUTER
+
+    number: Number
+    interfaces: tuple[RouterInterface, ...] = ()
+    routes: tuple[Route, ...] = ()
+
+
+class FixedIp(Part):
+    subnet_id: str
+    ip: str
+
+
+class Port(Resource):
+    """One vNIC. ``machine_id`` and ``nic`` say where it is plugged in."""
+
+    kind: ClassVar[Kind] = Kind.PORT
+
+    network_id: str
+    mac: str
+    fixed_ips: tuple[FixedIp, ...] = ()
+    machine_id: str
+    nic: Annotated[int, Field(ge=0, le=31)] = 0
+    host: str
+
+
+class Machine(Resource):
+    """What ports are plugged into: a libvirt domain or a network namespace.
+    ``running`` is wanted state: the agent starts what should run."""
+
+    kind: ClassVar[Kind] = Kind.MACHINE
+
+    machine_kind: Literal["vm", "container"]
+    host: str
+    image: str = "tiny"
+    cpus: Annotated[int, Field(ge=1, le=255)] = 1
+    memory: Annotated[int, Field(ge=64 << 20)] = 256 << 20
+    running: bool = False
+
+
+AnyResource = Network | Subnet | Router | Machine | Port
+
+MODELS: dict[Kind, type[AnyResource]] = {
+    model.kind: model for model in (Network, Subnet, Router, Machine, Port)
+}

@@ -1,0 +1,42 @@
+"""Names, ids and MACs that follow from intent alone (design, section 8)."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+
+from heddle.intent.model import Kind
+
+NAMESPACE = uuid.UUID("6f1d7c58-0f4e-5a3c-9f0b-68656464006c")
+VM_MAC_PREFIX = bytes.fromhex("fa163e")
+
+
+def object_id(project_id: str, kind: Kind, name: str) -> str:
+    """The id of an object from a file: the same on every day and host."""
+    return str(uuid.uuid5(NAMESPACE, f"{project_id}/{kind.value}/{name}"))
+
+
+def derived_mac(*parts: str) -> str:
+    """A stable MAC under fa:16:3e for a port or a router interface."""
+    digest = hashlib.sha256("/".join(parts).encode()).digest()
+    return (VM_MAC_PREFIX + digest[:3]).hex(":")
+
+
+def tap_name(port_id: str) -> str:
+    """The TAP of a VM's port, as Nova expects it."""
+    return "tap" + port_id[:11]
+
+
+def veth_name(port_id: str) -> str:
+    """The host end of a container port's veth."""
+    return "hdl" + port_id[:11]
+
+
+def namespace_name(machine_name: str) -> str:
+    """The network namespace of a container."""
+    return "heddle-" + machine_name
+
+
+def port_alias(port_id: str) -> str:
+    """The mark in ``ifalias`` by which the applier knows a link as its own."""
+    return f"heddle:port:{port_id}"

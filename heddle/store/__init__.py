@@ -1,0 +1,1 @@
+"""Where intent lives: a transactional object store with revisions and watch."""

@@ -1,0 +1,68 @@
+"""What heddle needs from a store. SQLite implements it for one host; etcd can
+for many.
+
+Intent is a set of objects with one revision counter for the whole store. Facts
+(status, placement) are kept beside it and never mixed into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from heddle.intent.model import AnyResource, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One object written (``value``) or deleted (``value is None``)."""
+
+    revision: int
+    kind: Kind
+    id: str
+    value: AnyResource | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All intent as of one revision."""
+
+    revision: int
+    objects: Mapping[Kind, Mapping[str, AnyResource]]
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """Writes that happen together or not at all. With ``expected_revision``
+    the commit is refused (ConflictError) when the store has moved on."""
+
+    put: Iterable[AnyResource] = field(default=())
+    delete: Iterable[tuple[Kind, str]] = field(default=())
+    expected_revision: int | None = None
+
+
+class Store(Protocol):
+    """Errors: StoreError when the medium fails, ConflictError on a lost race."""
+
+    def snapshot(self) -> Snapshot: ...
+
+    def commit(self, transaction: Transaction) -> int:
+        """Write durably; return the new revision. Objects get their
+        ``revision_number``, ``created_at`` and ``updated_at`` here; an object
+        that does not differ from what is stored is left as it is, and a
+        transaction without a difference makes no new revision."""
+        ...
+
+    def watch(self, after_revision: int) -> AsyncIterator[list[Change]]:
+        """Yield, in order, the changes of each revision after the given one,
+        first those already there. One list per transaction."""
+        ...
+
+    def put_status(self, statuses: Mapping[tuple[str, str], Mapping[str, Any] | None]) -> None:
+        """Record facts by (kind, id); None forgets one."""
+        ...
+
+    def statuses(self) -> dict[tuple[str, str], dict[str, Any]]: ...
+
+    def close(self) -> None: ...
