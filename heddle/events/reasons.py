@@ -1,0 +1,159 @@
+"""What each drop reason means and what to do about it, in words for a person.
+
+Keyed by the enumerators of ``enum drop_reason`` (bpf/shared/abi.h) without
+their ``DROP_``; a test compares the two. docs/drops.md is made from this table
+by ``python -m heddle.events.reasons``, so that an installed wheel, which has no
+docs folder, can explain a drop as well.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+PREFIX = "DROP_"
+
+
+class Reason(NamedTuple):
+    """One sentence each, without a final full stop."""
+
+    meaning: str
+    remedy: str
+
+
+REASONS: dict[str, Reason] = {
+    "UNKNOWN_PORT": Reason(
+        "no port is configured for the device the frame came from",
+        "wait until `heddle show port` says active; if it stays so, look for the error there",
+    ),
+    "MALFORMED": Reason(
+        "headers are shorter than they say, or contradict each other",
+        "look at the frame in `heddle drops --follow`; the guest or its driver is at fault",
+    ),
+    "VLAN_TAGGED": Reason(
+        "the frame carries an 802.1Q or 802.1ad tag, but the port is no trunk",
+        "remove the VLAN interface in the guest and give it one NIC per network",
+    ),
+    "UNSUPPORTED_ETHERTYPE": Reason(
+        "the frame is neither IPv4, IPv6 nor ARP",
+        "nothing, if the guest merely probes (LLDP, STP); other protocols are not carried",
+    ),
+    "SOURCE_MAC": Reason(
+        "the source MAC is not the one the port was given",
+        "undo the change of MAC in the guest, or set `mac` of the NIC in the topology file",
+    ),
+    "SOURCE_IP": Reason(
+        "the source address does not belong to the port, nor is there a static route behind it",
+        "let the guest use DHCP, or set `address` of the NIC; a guest that routes needs a static "
+        "route on the router with this port as next hop",
+    ),
+    "ARP_SPOOF": Reason(
+        "the sender fields of an ARP message are not the port's own MAC and address",
+        "as for SOURCE_IP and SOURCE_MAC",
+    ),
+    "ND_SPOOF": Reason(
+        "a neighbour discovery message speaks for an address or MAC that is not the port's own",
+        "as for SOURCE_IP; privacy addresses (RFC 8981) must be off in the guest",
+    ),
+    "DHCP_SERVER": Reason(
+        "a guest sent a DHCP or DHCPv6 server's message",
+        "stop the DHCP server in the guest; heddle serves the subnet itself",
+    ),
+    "ROUTER_ADVERTISEMENT": Reason(
+        "a guest sent a router advertisement or a redirect",
+        "stop radvd or the like in the guest; heddle advertises the router itself",
+    ),
+    "ARP_UNKNOWN": Reason(
+        "ARP asked for an address that nobody on the network has",
+        "check the address the guest talks to, and its netmask: a remote one goes to the gateway",
+    ),
+    "ND_UNKNOWN": Reason(
+        "a neighbour solicitation asked for an address that nobody on the network has",
+        "check the address the guest talks to, and its prefix length",
+    ),
+    "DHCP_INVALID": Reason(
+        "a DHCP or DHCPv6 message that no server would answer",
+        "look at the captured frame; the client sends a message type that only servers send, or "
+        "leaves out what it must contain",
+    ),
+    "UNKNOWN_MAC": Reason(
+        "no port or router of the network has the destination MAC",
+        "remove a static ARP entry in the guest, or wait for its cache to expire",
+    ),
+    "TO_ITSELF": Reason(
+        "the destination is the port the frame came from",
+        "check for a loop inside the guest, such as a bridge or a route to its own address",
+    ),
+    "LINK_RESERVED": Reason(
+        "the destination is one of 01:80:c2:00:00:00 to 0f, which no bridge forwards "
+        "(IEEE 802.1Q, 8.6.3)",
+        "nothing; turn off STP, LLDP or LACP in the guest to silence it",
+    ),
+    "NO_ROUTE": Reason(
+        "the router has no route to the destination",
+        "add the network or a static route to the router in the topology file",
+    ),
+    "NO_NEIGHBOR": Reason(
+        "the packet was routed to a subnet in which nobody has the destination or next hop address",
+        "check the address; `heddle show port` lists those in use",
+    ),
+    "BLACKHOLE": Reason(
+        "a static route without a next hop discards what goes there",
+        "remove the route from the router if that is not wanted",
+    ),
+    "TTL_EXCEEDED": Reason(
+        "TTL or hop limit ran out at a router; the sender got an ICMP time exceeded",
+        "nothing for traceroute; else look for a routing loop in the static routes",
+    ),
+    "TOO_BIG": Reason(
+        "the packet is larger than the MTU of the network it must enter and may not be fragmented; "
+        "the sender got the ICMP error that says so",
+        "nothing, if the guest then sends smaller packets; else give both networks the same `mtu`",
+    ),
+    "ROUTED_MULTICAST": Reason(
+        "multicast, broadcast and link-local addresses do not pass a router",
+        "put both ends on one network, or use unicast",
+    ),
+    "ROUTER_SERVICE": Reason(
+        "the packet is for a router's own address, where nothing but ping is answered",
+        "send it to the machine that offers the service",
+    ),
+    "ROUTE_LOOP": Reason(
+        "static routes hand the packet from router to router without end",
+        "check the next hops of the routers' static routes",
+    ),
+    "INTERNAL": Reason(
+        "a kernel helper failed, mostly for want of memory",
+        "check memory and the kernel log; report it as a bug when neither explains it",
+    ),
+}
+
+
+def explain(name: str) -> Reason:
+    """The entry of an enumerator of ``enum drop_reason``, with or without DROP_."""
+    return REASONS[name.removeprefix(PREFIX)]
+
+
+_HEAD = """\
+# Drop reasons
+
+Every frame that heddle drops is counted by port and reason and, sampled, reported as an event:
+`heddle drops` shows the counters, `heddle drops --follow` the events, and `heddle trace` says which
+reason a packet would meet. Nothing is dropped elsewhere.
+
+This page is made by `python -m heddle.events.reasons > docs/drops.md`; a test keeps it equal.
+
+| reason | meaning | what to do |
+|---|---|---|
+"""
+
+
+def page() -> str:
+    """The text of docs/drops.md."""
+    rows = (
+        f"| {name} | {reason.meaning} | {reason.remedy} |\n" for name, reason in REASONS.items()
+    )
+    return _HEAD + "".join(rows)
+
+
+if __name__ == "__main__":
+    print(page(), end="")
