@@ -1,0 +1,80 @@
+"""Follows one frame through the live program and tables.
+
+The frame carries a mark by which the program knows it: it decides as for any
+other, says what it decided, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from heddle.datapath.loader import Datapath, locked
+from heddle.datapath.testrun import run
+
+_SLOT = 0  # the lock lets in one trace at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a frame met. Enumerators are those of bpf/shared/abi.h."""
+
+    decisions: list[tuple[IntEnum, IntEnum]]  # stage, decision; stages it did not reach left out
+    verdict: int  # TC_ACT_*
+    drop_reason: IntEnum | None
+    to_ifindex: int  # 0: nowhere, or to many
+    copies: int  # ports that would get a copy
+    router: int  # number of the last router; 0: not routed
+    to_network: int  # VNI in which it was delivered
+    cached_ifindex: int  # where the flow table sends it; 0: nothing valid there
+    route_bits: int  # prefix length of the route it took
+    hops: int  # routers passed
+    via: bytes | None  # next hop, 16 bytes
+    frame_in: bytes
+    frame_out: bytes
+
+    def decision(self, stage: str) -> str | None:
+        """Name of the decision of a stage (``"STAGE_ROUTE"``), None: not reached."""
+        return next((d.name for s, d in self.decisions if s.name == stage), None)
+
+
+def trace(datapath: Datapath, frame: bytes, ifindex: int, *, gso_size: int = 0) -> Trace:
+    """Run a frame as if it came in at a device of this network namespace.
+
+    KernelError when the kernel can't (no such device, frame under 14 bytes).
+    """
+    abi, records = datapath.abi, datapath.table("traces")
+    codec, key = abi.codec("trace_record"), _SLOT.to_bytes(4, "little")
+    with locked(datapath.host):
+        records.put(key, bytes(records.value_size))
+        mark = abi.value("TRACE_MARK") | _SLOT
+        result = run(
+            datapath.program_fd,
+            frame,
+            ifindex=ifindex,
+            mark=mark,
+            gso_size=gso_size,
+            gso_segments=-(-len(frame) // gso_size) if gso_size else 0,
+        )
+        record = codec.unpack(records.get(key) or bytes(codec.size))
+    reason = abi.enum("drop_reason")(record["drop_reason"])
+    return Trace(
+        decisions=_decisions(datapath, record["decisions"]),
+        verdict=result.verdict,
+        drop_reason=reason or None,
+        to_ifindex=record["to_ifindex"],
+        copies=record["copies"],
+        router=record["router"],
+        to_network=record["to_network"],
+        cached_ifindex=record["cached_ifindex"],
+        route_bits=record["route_bits"],
+        hops=record["hops"],
+        via=record["via"] if any(record["via"]) else None,
+        frame_in=frame,
+        frame_out=result.frame,
+    )
+
+
+def _decisions(datapath: Datapath, numbers: tuple[int, ...]) -> list[tuple[IntEnum, IntEnum]]:
+    stages, decisions = datapath.abi.enum("stage"), datapath.abi.enum("decision")
+    return [(stages(i), decisions(number)) for i, number in enumerate(numbers) if number]
