@@ -9,9 +9,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from heddle.intent.model import AnyResource, Kind
+from heddle.errors import StoreError
+
+if TYPE_CHECKING:  # the model costs 100 ms to import, and readers do without
+    from heddle.intent.model import AnyResource, Kind
+
+
+class CompactedError(StoreError):
+    """The revisions asked for are no longer kept: take a new snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,8 @@ class Store(Protocol):
 
     def watch(self, after_revision: int) -> AsyncIterator[list[Change]]:
         """Yield, in order, the changes of each revision after the given one,
-        first those already there. One list per transaction."""
+        first those already there. One list per transaction. CompactedError
+        when the given revision is too old."""
         ...
 
     def put_status(self, statuses: Mapping[tuple[str, str], Mapping[str, Any] | None]) -> None:

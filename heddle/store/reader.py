@@ -1,0 +1,45 @@
+"""Reads a store without the intent model, for commands that must answer early.
+
+Objects come as plain dicts, as JSON holds them, with their ``kind`` in front.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from heddle.store.database import medium, open_for_reading
+
+
+def read_objects(path: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """All objects, or those of one kind, ordered by kind and name.
+
+    Nothing stored yet is an empty list; StoreError when reading fails.
+    """
+    query = "SELECT kind, value FROM objects WHERE kind = coalesce(?, kind)"
+    rows = _read(path, query, (kind,))
+    objects = [{"kind": row_kind, **json.loads(value)} for row_kind, value in rows]
+    return sorted(objects, key=lambda item: (item["kind"], item["name"]))
+
+
+def read_statuses(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """All recorded facts by (kind, id)."""
+    rows = _read(path, "SELECT kind, id, value FROM statuses", ())
+    return {(kind, object_id): json.loads(value) for kind, object_id, value in rows}
+
+
+def read_revision(path: Path) -> int:
+    """The revision of the last change of intent; 0 before the first."""
+    rows = _read(path, "SELECT value FROM counters WHERE name = 'revision'", ())
+    return int(rows[0][0]) if rows else 0
+
+
+def _read(path: Path, query: str, arguments: tuple[str | None, ...]) -> list[tuple[Any, ...]]:
+    with medium(path):
+        connection = open_for_reading(path)
+        if connection is None:
+            return []
+        with closing(connection):
+            return connection.execute(query, arguments).fetchall()
