@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, overload
 
 from heddle.datapath.abi import Abi
 from heddle.datapath.libbpf import (
@@ -29,7 +30,7 @@ from heddle.datapath.libbpf import (
     program_map_ids,
     reason,
 )
-from heddle.datapath.tables import RingBuffer, Table
+from heddle.datapath.tables import PerCpuTable, RingBuffer, Table, open_table
 from heddle.errors import KernelError, OperationError
 from heddle.paths import BPFFS, pin_dir
 
@@ -69,7 +70,7 @@ class Datapath:
         self.abi = abi
         self.program_fd = program_fd
         self.program_id: int = program_info(program_fd).id
-        self._tables: dict[str, Table] = {}
+        self._tables: dict[str, Table | PerCpuTable] = {}
 
     @classmethod
     def load(cls, host: str, object_path: Path = OBJECT) -> Datapath:
@@ -109,10 +110,18 @@ class Datapath:
             pin.unlink()
         folder.rmdir()
 
-    def table(self, name: str) -> Table:
-        """A map by name."""
+    @overload
+    def table(  # type: ignore[overload-overlap]  # a literal name is the more special case
+        self, name: Literal["counters", "drops"]
+    ) -> PerCpuTable: ...
+
+    @overload
+    def table(self, name: str) -> Table: ...
+
+    def table(self, name: str) -> Table | PerCpuTable:
+        """A map by name. Values of a per-CPU one are lists, one item per CPU."""
         if name not in self._tables:
-            self._tables[name] = Table(name, _get(pin_dir(self.host) / name))
+            self._tables[name] = open_table(name, _get(pin_dir(self.host) / name))
         return self._tables[name]
 
     def ring_buffer(self, name: str) -> RingBuffer:

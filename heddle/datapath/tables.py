@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Generic, TypeVar
 
 from heddle.datapath.libbpf import CData, check, ffi, lib, map_info, reason
 from heddle.errors import KernelError
 
 BATCH = 4096  # entries per system call
 _PER_CPU_TYPES = (5, 6, 10)  # BPF_MAP_TYPE_PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH
+# What the kernel keeps a batch's position in: a key, or the number of a bucket.
+_POSITION_BYTES = 8
+
+Value = TypeVar("Value")
 
 
-class Table:
-    """One map. Values are ``bytes``; in a per-CPU table read ``get_per_cpu`` and
-    ``items_per_cpu``, which give one value for each possible CPU."""
+def open_table(name: str, fd: int) -> Table | PerCpuTable:
+    """The table behind a file descriptor, which is the table's from then on."""
+    return PerCpuTable(name, fd) if map_info(fd).type in _PER_CPU_TYPES else Table(name, fd)
+
+
+class AnyTable(ABC, Generic[Value]):
+    """What all tables can do. ``value_size`` is that of one CPU's value."""
 
     def __init__(self, name: str, fd: int) -> None:
         info = map_info(fd)
@@ -25,27 +35,24 @@ class Table:
         self.key_size: int = info.key_size
         self.value_size: int = info.value_size
         self.max_entries: int = info.max_entries
-        self.per_cpu = info.type in _PER_CPU_TYPES
-        self._slot = self.value_size
-        if self.per_cpu:
-            self._slot = (self.value_size + 7) // 8 * 8
-        self._cpus = lib.libbpf_num_possible_cpus() if self.per_cpu else 1
-        self._buffer = ffi.new("unsigned char[]", self._slot * self._cpus)
+        self._stored_size = self._size_in_kernel()
+        self._buffer = ffi.new("unsigned char[]", self._stored_size)
 
     # ---- one entry -----------------------------------------------------
 
-    def get(self, key: bytes) -> bytes | None:
+    def get(self, key: bytes) -> Value | None:
         """The value of a key, or None."""
-        return bytes(ffi.buffer(self._buffer)) if self._read(key) else None
-
-    def get_per_cpu(self, key: bytes) -> list[bytes] | None:
-        """The value of a key on each possible CPU, or None."""
-        return self._split(bytes(ffi.buffer(self._buffer))) if self._read(key) else None
+        self._check_sizes(key)
+        result = lib.bpf_map_lookup_elem(self.fd, key, self._buffer)
+        if result == -errno.ENOENT:
+            return None
+        check(result, f"table {self.name}: read")
+        return self._decode(bytes(ffi.buffer(self._buffer)))
 
     def put(self, key: bytes, value: bytes) -> None:
         """Write one entry. In a per-CPU table every CPU gets the value."""
         self._check_sizes(key, value)
-        result = lib.bpf_map_update_elem(self.fd, key, self._spread(value), 0)
+        result = lib.bpf_map_update_elem(self.fd, key, self._encode(value), 0)
         check(result, f"table {self.name}: write")
 
     def delete(self, key: bytes) -> bool:
@@ -56,48 +63,40 @@ class Table:
 
     # ---- many entries --------------------------------------------------
 
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
+    def items(self) -> Iterator[tuple[bytes, Value]]:
         """All entries, read in batches. Entries that come or go meanwhile may
         be missed or met twice, as the kernel's batch operation has it."""
         for keys, values, count in self._batches():
-            yield from zip(
-                _cut(keys, self.key_size, count),
-                _cut(values, self._slot * self._cpus, count),
-                strict=True,
-            )
-
-    def items_per_cpu(self) -> Iterator[tuple[bytes, list[bytes]]]:
-        """All entries of a per-CPU table."""
-        for key, values in self.items():
-            yield key, self._split(values)
+            cut = _cut(values, self._stored_size, count)
+            yield from zip(_cut(keys, self.key_size, count), map(self._decode, cut), strict=True)
 
     def put_many(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
         """Write entries in batches; stops at the first that the kernel refuses."""
         pending = list(entries)
+        for key, value in pending:
+            self._check_sizes(key, value)
         for start in range(0, len(pending), BATCH):
             part = pending[start : start + BATCH]
-            for key, value in part:
-                self._check_sizes(key, value)
             count = ffi.new("uint32_t *", len(part))
             keys = b"".join(key for key, _ in part)
-            values = b"".join(self._spread(value) for _, value in part)
+            values = b"".join(self._encode(value) for _, value in part)
             result = lib.bpf_map_update_batch(self.fd, keys, values, count, ffi.NULL)
             check(result, f"table {self.name}: write {len(part)} entries, {count[0]} done")
 
     def delete_many(self, keys: Iterable[bytes]) -> int:
         """Remove entries; returns how many there were."""
         pending, removed = list(keys), 0
+        for key in pending:
+            self._check_sizes(key)
         while pending:
             part = pending[:BATCH]
-            for key in part:
-                self._check_sizes(key)
             count = ffi.new("uint32_t *", len(part))
             result = lib.bpf_map_delete_batch(self.fd, b"".join(part), count, ffi.NULL)
             removed += count[0]
-            if result != -errno.ENOENT:
+            stopped_at_missing = result == -errno.ENOENT
+            if not stopped_at_missing:
                 check(result, f"table {self.name}: delete {len(part)} entries")
-            # The kernel stops at a key that is not there; go on after it.
-            pending = pending[count[0] + (result == -errno.ENOENT) :]
+            pending = pending[count[0] + stopped_at_missing :]
         return removed
 
     def close(self) -> None:
@@ -105,10 +104,14 @@ class Table:
 
     # ---- inside --------------------------------------------------------
 
-    def _read(self, key: bytes) -> bool:
-        self._check_sizes(key)
-        result = lib.bpf_map_lookup_elem(self.fd, key, self._buffer)
-        return result != -errno.ENOENT and check(result, f"table {self.name}: read") == 0
+    @abstractmethod
+    def _size_in_kernel(self) -> int: ...
+
+    @abstractmethod
+    def _encode(self, value: bytes) -> bytes: ...
+
+    @abstractmethod
+    def _decode(self, stored: bytes) -> Value: ...
 
     def _check_sizes(self, key: bytes, value: bytes | None = None) -> None:
         """The kernel would read past the end of a short one."""
@@ -119,20 +122,12 @@ class Table:
                 f"table {self.name}: value of {len(value)} bytes, not {self.value_size}"
             )
 
-    def _spread(self, value: bytes) -> bytes:
-        return value.ljust(self._slot, b"\0") * self._cpus if self.per_cpu else value
-
-    def _split(self, values: bytes) -> list[bytes]:
-        return [
-            values[start : start + self.value_size] for start in range(0, len(values), self._slot)
-        ]
-
     def _batches(self) -> Iterator[tuple[bytes, bytes, int]]:
         room = min(BATCH, self.max_entries)
-        previous, position = ffi.NULL, ffi.new("unsigned char[]", max(self.key_size, 8))
+        previous, position = ffi.NULL, self._new_position()
         while True:
             keys = ffi.new("unsigned char[]", room * self.key_size)
-            values = ffi.new("unsigned char[]", room * self._slot * self._cpus)
+            values = ffi.new("unsigned char[]", room * self._stored_size)
             count = ffi.new("uint32_t *", room)
             result = lib.bpf_map_lookup_batch(
                 self.fd, previous, position, keys, values, count, ffi.NULL
@@ -145,9 +140,43 @@ class Table:
             if result != -errno.ENOENT:
                 check(result, f"table {self.name}: read all")
             yield bytes(ffi.buffer(keys)), bytes(ffi.buffer(values)), count[0]
-            if result == -errno.ENOENT:
+            if result == -errno.ENOENT:  # that was the last one
                 return
-            previous, position = position, ffi.new("unsigned char[]", max(self.key_size, 8))
+            previous, position = position, self._new_position()
+
+    def _new_position(self) -> CData:
+        return ffi.new("unsigned char[]", max(self.key_size, _POSITION_BYTES))
+
+
+class Table(AnyTable[bytes]):
+    """A table with one value per key."""
+
+    def _size_in_kernel(self) -> int:
+        return self.value_size
+
+    def _encode(self, value: bytes) -> bytes:
+        return value
+
+    def _decode(self, stored: bytes) -> bytes:
+        return stored
+
+
+class PerCpuTable(AnyTable[list[bytes]]):
+    """A table with one value per key and possible CPU."""
+
+    def _size_in_kernel(self) -> int:
+        return self._slot * check(lib.libbpf_num_possible_cpus(), "count the CPUs")
+
+    @property
+    def _slot(self) -> int:
+        return (self.value_size + 7) // 8 * 8
+
+    def _encode(self, value: bytes) -> bytes:
+        return value.ljust(self._slot, b"\0") * (self._stored_size // self._slot)
+
+    def _decode(self, stored: bytes) -> list[bytes]:
+        slot, size = self._slot, self.value_size
+        return [stored[start : start + size] for start in range(0, len(stored), slot)]
 
 
 class RingBuffer:
@@ -157,7 +186,6 @@ class RingBuffer:
     def __init__(self, name: str, fd: int) -> None:
         self._fd = fd
         self._records: list[bytes] = []
-
         # libbpf holds only the address of the callback: keep it alive.
         self._callback = ffi.callback("int(void *, void *, size_t)", self._sample)
         self._ring = lib.ring_buffer__new(fd, self._callback, ffi.NULL, ffi.NULL)
@@ -174,14 +202,14 @@ class RingBuffer:
         records, self._records = self._records, []
         return records
 
-    def _sample(self, _context: CData, data: CData, size: int) -> int:
-        self._records.append(bytes(ffi.buffer(data, size)))
-        return 0
-
     def close(self) -> None:
         lib.ring_buffer__free(self._ring)
         os.close(self._fd)
 
+    def _sample(self, _context: CData, data: CData, size: int) -> int:
+        self._records.append(bytes(ffi.buffer(data, size)))
+        return 0
 
-def _cut(data: bytes, size: int, count: int) -> Sequence[bytes]:
+
+def _cut(data: bytes, size: int, count: int) -> list[bytes]:
     return [data[start : start + size] for start in range(0, count * size, size)]
