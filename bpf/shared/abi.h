@@ -114,10 +114,11 @@ enum route_kind {
 
 /* Sizes and limits that Python must know. */
 enum limits {
-	DHCP_OPTIONS_MAX = 320,
+	DHCP_OPTIONS_MAX = 304, /* a client must take 576 bytes of IP packet, RFC 2131 2 */
 	RA_OPTIONS_MAX = 480,
 	EPOCH_SLOTS = 4096,
 	COUNTER_SLOTS = 16384,
+	ROUTER_HOPS_MAX = 4,
 	EVENT_CAPTURE_BYTES = 128,
 	TRACE_SLOTS = 64,
 	/* skb->mark of a traced packet is TRACE_MARK | slot. A guest can't set
@@ -236,20 +237,25 @@ struct ra_template {
 
 /* ---- flows: the memory of every decision of a first packet ------------- */
 
+enum fragment_kind {
+	FRAGMENT_NONE,
+	FRAGMENT_FIRST, /* has the ports */
+	FRAGMENT_LATER,
+};
+
 struct flow_key {
 	__u32 ifindex; /* of the port it came from */
-	__u16 source_port_be; /* ICMP echo: identifier; a fragment: 0 */
-	__u16 destination_port_be; /* ICMP: type and code; a fragment: 0 */
+	__u16 source_port_be; /* ICMP echo: identifier; a later fragment: 0 */
+	__u16 destination_port_be; /* ICMP: type and code; a later fragment: 0 */
 	__u8 l4_protocol;
-	__u8 fragment;
+	__u8 fragment; /* enum fragment_kind */
 	__u8 pad[2];
 	__u8 source[ADDRESS_BYTES];
 	__u8 destination[ADDRESS_BYTES];
 };
 
 enum flow_flag {
-	FLOW_ROUTED = 1, /* decrement TTL */
-	FLOW_PEER = 2, /* bpf_redirect_peer */
+	FLOW_PEER = 1, /* bpf_redirect_peer */
 };
 
 struct flow {
@@ -262,7 +268,7 @@ struct flow {
 	__u16 epoch_slot;
 	__u16 mtu;
 	__u16 flags; /* enum flow_flag */
-	__u16 pad;
+	__u16 hops; /* routers passed, so much is taken off the TTL; 0: switched */
 };
 
 /* ---- counters ---------------------------------------------------------- */

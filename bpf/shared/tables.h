@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Every map. Maps with `_table` in the comment are written by the applier
- * from intent; the others belong to the data plane and are only read.
+ * Every map. The first group is written by the applier from intent, the
+ * second belongs to the data plane and is only read from outside.
  */
 #pragma once
 
@@ -39,6 +39,19 @@ TABLE(drops, BPF_MAP_TYPE_LRU_PERCPU_HASH, 16384, struct drop_key, struct drop_c
 TABLE(icmp_budgets, BPF_MAP_TYPE_ARRAY, COUNTER_SLOTS, __u32, struct icmp_budget, 0);
 TABLE(traces, BPF_MAP_TYPE_ARRAY, TRACE_SLOTS, __u32, struct trace_record, 0);
 
+/* Room to build an answer in, and to sum it up. The stack is too small. */
+#define SCRATCH_BYTES 1024
+struct scratch {
+	__u8 bytes[SCRATCH_BYTES];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratch_space SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 20);
@@ -53,6 +66,7 @@ struct shared_types {
 	enum endpoint_kind endpoint_kind;
 	enum port_flag port_flag;
 	enum route_kind route_kind;
+	enum fragment_kind fragment_kind;
 	enum flow_flag flow_flag;
 	enum event_kind event_kind;
 	enum limits limits;

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Every frame that a VM or container sends, at the ingress of its TAP or of the
+ * host end of its veth.
+ *
+ *   parse -> flow -> forward
+ *              |
+ *              +-> guard -> answer -> switch -> route -> deliver | drop(reason)
+ *
+ * A packet of a known flow takes the upper line, all others the lower one. The
+ * verdict is always a redirect or a drop: nothing reaches the host's own stack.
+ */
+#include "shared/packet.h"
+#include "stages/answer.h"
+#include "stages/deliver.h"
+#include "stages/drop.h"
+#include "stages/flow.h"
+#include "stages/guard.h"
+#include "stages/icmp_error.h"
+#include "stages/parse.h"
+#include "stages/route.h"
+#include "stages/switch.h"
+#include "stages/trace.h"
+
+static __always_inline int run_stages(struct __sk_buff *skb, struct packet *packet,
+				      const struct port *from)
+{
+	int outcome;
+
+	if (packet->drop_reason) /* parse */
+		return OUTCOME_DROP;
+	outcome = stage_guard(skb, packet, from);
+	if (outcome != OUTCOME_NEXT)
+		return outcome;
+	outcome = stage_answer(skb, packet, from);
+	if (outcome != OUTCOME_NEXT)
+		return outcome;
+	outcome = stage_switch(skb, packet, from);
+	if (outcome != OUTCOME_NEXT)
+		return outcome;
+	return stage_route(skb, packet);
+}
+
+static __always_inline int finish_drop(struct __sk_buff *skb, struct packet *packet,
+				       const struct port *from)
+{
+	if (!packet->trace)
+		account_drop(skb, packet);
+	if (from && packet->icmp_error_type &&
+	    report_error(skb, packet) == OUTCOME_ANSWER)
+		return deliver_back(skb, packet, from);
+	return TC_ACT_SHOT;
+}
+
+static __always_inline int finish(struct __sk_buff *skb, struct packet *packet,
+				  const struct port *from, int outcome)
+{
+	switch (outcome) {
+	case OUTCOME_ANSWER:
+		return deliver_back(skb, packet, from);
+	case OUTCOME_PORT: {
+		int verdict = deliver_to_port(skb, packet, from);
+
+		if (!packet->drop_reason)
+			return verdict;
+		return finish_drop(skb, packet, from);
+	}
+	case OUTCOME_FLOOD:
+		return deliver_copies(skb, packet, from);
+	case OUTCOME_CONSUMED:
+		return TC_ACT_SHOT;
+	}
+	return finish_drop(skb, packet, from);
+}
+
+/* The slow path: decide about a packet that no valid flow knows. */
+__noinline int decide(struct __sk_buff *skb, struct packet *packet)
+{
+	struct port *from;
+	int verdict;
+
+	if (!packet)
+		return TC_ACT_SHOT;
+	packet->trace = trace_of(skb);
+	from = find_port(packet->key.ifindex);
+	if (!from) {
+		drop(packet, STAGE_PARSE, DROP_UNKNOWN_PORT);
+		verdict = finish_drop(skb, packet, NULL);
+	} else {
+		packet->network = from->network;
+		packet->epoch = current_epoch(from->network % EPOCH_SLOTS);
+		if (!packet->trace)
+			count(from->counter_slot, FROM_VM, skb->len);
+		verdict = finish(skb, packet, from, run_stages(skb, packet, from));
+	}
+	if (packet->trace)
+		record_trace(packet);
+	return verdict;
+}
+
+SEC("tc")
+int from_vm(struct __sk_buff *skb)
+{
+	struct packet packet = {};
+
+	if (stage_parse(skb, &packet) == OUTCOME_NEXT) {
+		struct flow *flow = stage_flow(&packet);
+
+		if (flow && !trace_of(skb))
+			return forward(skb, flow);
+	}
+	return decide(skb, &packet);
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

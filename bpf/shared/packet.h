@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What the stages know of the packet in hand, and the small things that all
+ * of them do with it.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "shared/tables.h"
+
+#define ETHERNET_BYTES 14
+#define BE16_ARP bpf_htons(ETH_P_ARP)
+#define BE16_IPV4 bpf_htons(ETH_P_IP)
+#define BE16_IPV6 bpf_htons(ETH_P_IPV6)
+
+/* What becomes of the packet after a stage. */
+enum outcome {
+	OUTCOME_NEXT, /* the next stage decides */
+	OUTCOME_DROP, /* packet->drop_reason says why */
+	OUTCOME_ANSWER, /* the frame now is the answer: send it back */
+	OUTCOME_CONSUMED, /* taken note of, nothing to send */
+	OUTCOME_PORT, /* to packet->to_ifindex */
+	OUTCOME_FLOOD, /* to every other port of the network */
+};
+
+struct packet {
+	struct flow_key key;
+	__u8 macs[2 * MAC_BYTES]; /* destination, source: as received */
+	__u8 sent_macs[2 * MAC_BYTES]; /* as they will leave */
+	__u32 l3_bytes; /* of the IP packet, headers included */
+	__u32 segment_bytes; /* the same of the largest segment of a GSO packet */
+	__u16 ethertype_be;
+	__u16 l4_offset; /* from the start of the frame; 0: no L4 header here */
+	__u8 ttl;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u8 cacheable;
+
+	/* From here on filled by the slow path alone. */
+	__u32 trace; /* 1 + slot of a traced packet, else 0 */
+	__u32 network; /* VNI in which the packet is */
+	__u32 epoch; /* of the network, read before the first decision */
+	__u32 router; /* number of the router that has it, 0: none */
+	__u32 router_network; /* VNI from which that router took it */
+	__u32 to_ifindex;
+	__u32 to_network;
+	__u32 copies;
+	__u32 cached_ifindex;
+	__u32 route_bits;
+	__u32 drop_reason;
+	__u16 hops;
+	__u16 mtu; /* on the way to the destination */
+	__u8 icmp_error_type; /* an error to send with the drop; 0: none */
+	__u8 icmp_error_code;
+	__u8 stage; /* enum stage reached */
+	__u8 pad;
+	__u8 decisions[STAGE_COUNT + 1]; /* enum decision */
+	__u8 via[ADDRESS_BYTES];
+};
+
+static __always_inline bool is_ipv4(const struct packet *packet)
+{
+	return packet->ethertype_be == BE16_IPV4;
+}
+
+static __always_inline bool is_ipv6(const struct packet *packet)
+{
+	return packet->ethertype_be == BE16_IPV6;
+}
+
+static __always_inline int decide_stage(struct packet *packet, enum stage stage,
+					enum decision decision, enum outcome outcome)
+{
+	packet->stage = stage;
+	packet->decisions[stage] = decision;
+	return outcome;
+}
+
+static __always_inline int pass(struct packet *packet, enum stage stage)
+{
+	return decide_stage(packet, stage, DECISION_PASS, OUTCOME_NEXT);
+}
+
+static __always_inline int drop(struct packet *packet, enum stage stage, enum drop_reason reason)
+{
+	packet->drop_reason = reason;
+	return decide_stage(packet, stage, DECISION_DROP, OUTCOME_DROP);
+}
+
+/* A drop of which the sender is told by ICMP or ICMPv6. */
+static __always_inline int drop_with_error(struct packet *packet, enum drop_reason reason,
+					   __u8 type, __u8 code)
+{
+	packet->icmp_error_type = type;
+	packet->icmp_error_code = code;
+	return drop(packet, STAGE_ROUTE, reason);
+}
+
+/* ---- MACs --------------------------------------------------------------- */
+
+static __always_inline void copy_mac(void *to, const void *from)
+{
+	__builtin_memcpy(to, from, MAC_BYTES);
+}
+
+static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
+{
+	__u8 difference = 0;
+
+	for (int i = 0; i < MAC_BYTES; i++)
+		difference |= a[i] ^ b[i];
+	return !difference;
+}
+
+static __always_inline const __u8 *destination_mac(const struct packet *packet)
+{
+	return packet->macs;
+}
+
+static __always_inline const __u8 *source_mac(const struct packet *packet)
+{
+	return packet->macs + MAC_BYTES;
+}
+
+/* ---- addresses ---------------------------------------------------------- */
+
+static __always_inline void copy_address(void *to, const void *from)
+{
+	__builtin_memcpy(to, from, ADDRESS_BYTES);
+}
+
+static __always_inline bool same_address(const __u8 *a, const __u8 *b)
+{
+	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
+
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3];
+}
+
+static __always_inline bool is_unspecified(const __u8 *address)
+{
+	const __u32 *words = (const __u32 *)address;
+
+	return !(words[0] | words[1] | words[2] | words[3]);
+}
+
+/* ::ffff:a.b.c.d */
+static __always_inline void map_ipv4(__u8 *address, __u32 ipv4_be)
+{
+	__u32 *words = (__u32 *)address;
+
+	words[0] = 0;
+	words[1] = 0;
+	words[2] = bpf_htonl(0xffff);
+	words[3] = ipv4_be;
+}
+
+static __always_inline __u32 mapped_ipv4(const __u8 *address)
+{
+	return ((const __u32 *)address)[3];
+}
+
+static __always_inline bool is_link_local6(const __u8 *address)
+{
+	return address[0] == 0xfe && (address[1] & 0xc0) == 0x80;
+}
+
+/* The link-local address that a MAC gives (RFC 4291 appendix A). */
+static __always_inline void link_local_of(__u8 *address, const __u8 *mac)
+{
+	__u32 *words = (__u32 *)address;
+
+	words[0] = bpf_htonl(0xfe800000);
+	words[1] = 0;
+	address[8] = mac[0] ^ 2;
+	address[9] = mac[1];
+	address[10] = mac[2];
+	address[11] = 0xff;
+	address[12] = 0xfe;
+	address[13] = mac[3];
+	address[14] = mac[4];
+	address[15] = mac[5];
+}
+
+/* The reverse; false when the address was not made from a MAC. */
+static __always_inline bool mac_of_link_local(__u8 *mac, const __u8 *address)
+{
+	const __u32 *words = (const __u32 *)address;
+
+	if (words[0] != bpf_htonl(0xfe800000) || words[1] || address[11] != 0xff ||
+	    address[12] != 0xfe)
+		return false;
+	mac[0] = address[8] ^ 2;
+	mac[1] = address[9];
+	mac[2] = address[10];
+	mac[3] = address[13];
+	mac[4] = address[14];
+	mac[5] = address[15];
+	return true;
+}
+
+/* ---- who is where --------------------------------------------------------- */
+
+static __always_inline struct port *find_port(__u32 ifindex)
+{
+	return bpf_map_lookup_elem(&ports, &ifindex);
+}
+
+static __always_inline struct neighbor *find_neighbor(__u32 network, const __u8 *address)
+{
+	struct address_key key = { .network = network };
+
+	copy_address(key.address, address);
+	return bpf_map_lookup_elem(&addresses, &key);
+}
+
+static __always_inline struct endpoint *find_endpoint(__u32 network, const __u8 *mac)
+{
+	struct mac_key key = { .network = network };
+
+	copy_mac(key.mac, mac);
+	return bpf_map_lookup_elem(&macs, &key);
+}
+
+static __always_inline struct router_interface *find_router_interface(__u32 router, __u32 network)
+{
+	struct router_interface_key key = { .router = router, .network = network };
+
+	return bpf_map_lookup_elem(&router_interfaces, &key);
+}
+
+static __always_inline __u32 current_epoch(__u32 slot)
+{
+	__u32 *epoch = bpf_map_lookup_elem(&epochs, &slot);
+
+	return epoch ? *epoch : 0;
+}
+
+/* Keep the compiler from computing a length anew after its bounds were
+ * checked: the verifier knows the bounds of the checked copy alone. */
+#define settle(length) asm volatile("" : "+r"(length))
+
+static __always_inline struct scratch *scratch(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&scratch_space, &zero);
+}

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * parse -> flow | (slow path) guard
+ *
+ * Reads Ethernet, IPv4/IPv6 and the ports into struct packet. The common
+ * shapes are read in place; IPv6 extension headers take a function of their
+ * own. Afterwards every header that a later stage relies on is known to be
+ * inside the frame.
+ */
+#pragma once
+
+#include <linux/tcp.h>
+#include <linux/udp.h>
+
+#include "shared/icmp.h"
+#include "shared/packet.h"
+
+/* Enough for Ethernet, IPv6 and TCP with its fixed part. */
+#define PULL_BYTES 128
+
+#define IPV4_FRAGMENT_OFFSET 0x1fff
+#define IPV4_MORE_FRAGMENTS 0x2000
+#define EXTENSION_HEADERS_MAX 8
+
+/* Ports, or what stands for them: of ICMP the type, code and identifier. */
+static __always_inline bool parse_l4(struct packet *packet, void *l4, void *end)
+{
+	switch (packet->key.l4_protocol) {
+	case IPPROTO_TCP: {
+		struct tcphdr *tcp = l4;
+
+		if ((void *)(tcp + 1) > end || tcp->doff < 5)
+			return false;
+		packet->key.source_port_be = tcp->source;
+		packet->key.destination_port_be = tcp->dest;
+		packet->segment_bytes += tcp->doff * 4;
+		return true;
+	}
+	case IPPROTO_UDP: {
+		struct udphdr *udp = l4;
+
+		if ((void *)(udp + 1) > end)
+			return false;
+		packet->key.source_port_be = udp->source;
+		packet->key.destination_port_be = udp->dest;
+		packet->segment_bytes += sizeof(*udp);
+		return true;
+	}
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6: {
+		struct icmp_header *icmp = l4;
+
+		if ((void *)(icmp + 1) > end)
+			return false;
+		packet->icmp_type = icmp->type;
+		packet->icmp_code = icmp->code;
+		packet->key.destination_port_be = bpf_htons(icmp->type << 8 | icmp->code);
+		if (icmp->type == ICMP_ECHO || icmp->type == ICMP_ECHOREPLY ||
+		    icmp->type == ICMP6_ECHO_REQUEST || icmp->type == ICMP6_ECHO_REPLY)
+			packet->key.source_port_be = icmp->echo.id;
+		return true;
+	}
+	}
+	return true;
+}
+
+/* Lengths that both families share: the IP packet must lie within the frame.
+ * A GSO packet of more than 64 KiB says 0 (BIG TCP). */
+static __always_inline bool parse_length(struct __sk_buff *skb, struct packet *packet,
+					 __u32 l3_bytes, __u32 l3_header_bytes)
+{
+	__u32 present = skb->len - ETHERNET_BYTES;
+
+	if (l3_bytes == (is_ipv6(packet) ? l3_header_bytes : 0) && skb->gso_size)
+		l3_bytes = present;
+	packet->l3_bytes = l3_bytes;
+	return l3_bytes >= l3_header_bytes && l3_bytes <= present;
+}
+
+static __always_inline bool parse_ipv4(struct __sk_buff *skb, struct packet *packet, void *l3,
+				       void *end)
+{
+	struct iphdr *ip = l3;
+	__u32 header_bytes;
+	__u16 fragment;
+
+	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5)
+		return false;
+	header_bytes = ip->ihl * 4;
+	if (!parse_length(skb, packet, bpf_ntohs(ip->tot_len), header_bytes))
+		return false;
+	packet->ttl = ip->ttl;
+	packet->key.l4_protocol = ip->protocol;
+	map_ipv4(packet->key.source, ip->saddr);
+	map_ipv4(packet->key.destination, ip->daddr);
+	packet->segment_bytes = header_bytes;
+	fragment = bpf_ntohs(ip->frag_off);
+	if (fragment & IPV4_FRAGMENT_OFFSET) {
+		packet->key.fragment = FRAGMENT_LATER;
+		return true;
+	}
+	if (fragment & IPV4_MORE_FRAGMENTS)
+		packet->key.fragment = FRAGMENT_FIRST;
+	packet->l4_offset = ETHERNET_BYTES + header_bytes;
+	return parse_l4(packet, l3 + header_bytes, end);
+}
+
+/* Walk the extension headers to the upper layer. Returns its offset in the
+ * frame, 0 in a later fragment, or a negative number when the chain is broken
+ * or too long. Type 59 (nothing follows) is an upper layer of its own. */
+__noinline int parse_extensions(struct __sk_buff *skb, struct packet *packet)
+{
+	__u32 offset = ETHERNET_BYTES + sizeof(struct ipv6hdr);
+
+	if (!packet)
+		return -1;
+	for (int i = 0; i < EXTENSION_HEADERS_MAX; i++) {
+		__u8 next = packet->key.l4_protocol;
+		__u8 header[4];
+
+		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS &&
+		    next != IPPROTO_FRAGMENT && next != IPPROTO_AH)
+			return offset;
+		if (bpf_skb_load_bytes(skb, offset, header, sizeof(header)))
+			return -1;
+		packet->key.l4_protocol = header[0];
+		if (next == IPPROTO_FRAGMENT) {
+			__u16 fragment = header[2] << 8 | header[3];
+
+			offset += 8;
+			if (fragment & 0xfff8) {
+				packet->key.fragment = FRAGMENT_LATER;
+				return 0;
+			}
+			if (fragment & 1)
+				packet->key.fragment = FRAGMENT_FIRST;
+		} else if (next == IPPROTO_AH) {
+			offset += (header[1] + 2) * 4;
+		} else {
+			offset += (header[1] + 1) * 8;
+		}
+	}
+	return -1;
+}
+
+static __always_inline bool is_extension(__u8 next)
+{
+	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
+	       next == IPPROTO_FRAGMENT || next == IPPROTO_AH;
+}
+
+/* Ports behind extension headers: pull what may lie outside the linear part. */
+static __always_inline bool parse_behind_extensions(struct __sk_buff *skb, struct packet *packet)
+{
+	int offset = parse_extensions(skb, packet);
+	void *data, *end;
+
+	if (offset < 0 || offset > ETHERNET_BYTES + packet->l3_bytes)
+		return false;
+	packet->l4_offset = offset;
+	if (!offset)
+		return true;
+	packet->segment_bytes = offset - ETHERNET_BYTES;
+	bpf_skb_pull_data(skb, offset + 20 < skb->len ? offset + 20 : skb->len);
+	data = (void *)(long)skb->data;
+	end = (void *)(long)skb->data_end;
+	if (offset > 0x3fff || data + offset > end)
+		return false;
+	return parse_l4(packet, data + offset, end);
+}
+
+static __always_inline bool parse_ipv6(struct __sk_buff *skb, struct packet *packet, void *l3,
+				       void *end)
+{
+	struct ipv6hdr *ip = l3;
+
+	if ((void *)(ip + 1) > end || ip->version != 6)
+		return false;
+	if (!parse_length(skb, packet, bpf_ntohs(ip->payload_len) + sizeof(*ip), sizeof(*ip)))
+		return false;
+	packet->ttl = ip->hop_limit;
+	packet->key.l4_protocol = ip->nexthdr;
+	copy_address(packet->key.source, &ip->saddr);
+	copy_address(packet->key.destination, &ip->daddr);
+	packet->segment_bytes = sizeof(*ip);
+	if (is_extension(ip->nexthdr))
+		return parse_behind_extensions(skb, packet);
+	packet->l4_offset = ETHERNET_BYTES + sizeof(*ip);
+	return parse_l4(packet, ip + 1, end);
+}
+
+/* Neighbor discovery is looked at one by one, never remembered. */
+static __always_inline bool is_nd(const struct packet *packet)
+{
+	return is_ipv6(packet) && packet->key.l4_protocol == IPPROTO_ICMPV6 &&
+	       packet->key.fragment != FRAGMENT_LATER && packet->icmp_type >= 133 &&
+	       packet->icmp_type <= 137;
+}
+
+static __always_inline int stage_parse(struct __sk_buff *skb, struct packet *packet)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct ethhdr *ethernet = data;
+	bool whole = false;
+
+	if (data + PULL_BYTES > end && end - data < skb->len) {
+		bpf_skb_pull_data(skb, skb->len < PULL_BYTES ? skb->len : PULL_BYTES);
+		data = (void *)(long)skb->data;
+		end = (void *)(long)skb->data_end;
+		ethernet = data;
+	}
+	if ((void *)(ethernet + 1) > end)
+		return drop(packet, STAGE_PARSE, DROP_MALFORMED);
+	packet->key.ifindex = skb->ifindex;
+	__builtin_memcpy(packet->macs, ethernet, 2 * MAC_BYTES);
+	packet->ethertype_be = ethernet->h_proto;
+	if (skb->vlan_present)
+		return drop(packet, STAGE_PARSE, DROP_VLAN_TAGGED);
+	if (is_ipv4(packet))
+		whole = parse_ipv4(skb, packet, ethernet + 1, end);
+	else if (is_ipv6(packet))
+		whole = parse_ipv6(skb, packet, ethernet + 1, end);
+	else if (packet->ethertype_be == BE16_ARP)
+		return pass(packet, STAGE_PARSE);
+	else if (packet->ethertype_be == bpf_htons(ETH_P_8021Q) ||
+		 packet->ethertype_be == bpf_htons(ETH_P_8021AD))
+		return drop(packet, STAGE_PARSE, DROP_VLAN_TAGGED);
+	else
+		return drop(packet, STAGE_PARSE, DROP_UNSUPPORTED_ETHERTYPE);
+	if (!whole)
+		return drop(packet, STAGE_PARSE, DROP_MALFORMED);
+	if (skb->gso_size)
+		packet->segment_bytes += skb->gso_size;
+	else
+		packet->segment_bytes = packet->l3_bytes;
+	packet->cacheable = !is_nd(packet);
+	return pass(packet, STAGE_PARSE);
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * route -> deliver | answer (ping) | drop, with an ICMP error where one is due
+ *
+ * Longest prefix in the router's table, then the neighbor by exact address.
+ * A next hop may be another router; ROUTER_HOPS_MAX of them in a row.
+ */
+#pragma once
+
+#include "stages/switch.h"
+
+#define IPV4_PREFIX_BITS 96 /* of the IPv4-mapped form */
+
+static __always_inline int unreachable(struct packet *packet, enum drop_reason reason, __u8 code4,
+				       __u8 code6)
+{
+	return drop_with_error(packet, reason, is_ipv4(packet) ? ICMP_DEST_UNREACH :
+								 ICMP6_UNREACHABLE,
+			       is_ipv4(packet) ? code4 : code6);
+}
+
+/* Addresses that stay on their link or host (RFC 1812 5.3.7, RFC 3927 7,
+ * RFC 4291 2.5.6). */
+static __always_inline bool is_routable(const struct packet *packet)
+{
+	const __u8 *source = packet->key.source, *destination = packet->key.destination;
+
+	if (is_ipv4(packet))
+		return destination[12] < 224 && destination[12] != 127 && destination[12] != 0 &&
+		       !(destination[12] == 169 && destination[13] == 254) && source[12] != 127 &&
+		       !(source[12] == 169 && source[13] == 254) &&
+		       !source_is_unspecified(packet);
+	return destination[0] != 0xff && !is_link_local6(destination) && !is_link_local6(source) &&
+	       !source_is_unspecified(packet) && !is_unspecified(destination);
+}
+
+/* A router has a link-local address on each of its links. */
+static __always_inline bool is_router_link_local(const struct packet *packet)
+{
+	__u8 own[ADDRESS_BYTES] __attribute__((aligned(4)));
+
+	if (!is_ipv6(packet))
+		return false;
+	link_local_of(own, destination_mac(packet));
+	return same_address(own, packet->key.destination);
+}
+
+static __always_inline int serve_router(struct __sk_buff *skb, struct packet *packet)
+{
+	int outcome = serve(skb, packet, STAGE_ROUTE);
+
+	packet->to_network = packet->network;
+	return outcome;
+}
+
+static __always_inline struct route *find_route(const struct packet *packet, __u32 router)
+{
+	struct route_key key = {
+		.prefix_bits = 32 + 8 * ADDRESS_BYTES,
+		.router = router,
+	};
+
+	copy_address(key.address, packet->key.destination);
+	return bpf_map_lookup_elem(&routes, &key);
+}
+
+/* Last checks of a routed packet that has found its port. */
+static __always_inline int route_to_port(struct packet *packet, const struct neighbor *neighbor,
+					 const struct route *route)
+{
+	struct router_interface *interface = find_router_interface(packet->router, route->network);
+
+	if (!interface)
+		return drop(packet, STAGE_ROUTE, DROP_INTERNAL);
+	packet->mtu = interface->mtu;
+	if (packet->segment_bytes > packet->mtu)
+		return drop_with_error(packet, DROP_TOO_BIG,
+				       is_ipv4(packet) ? ICMP_DEST_UNREACH : ICMP6_TOO_BIG,
+				       is_ipv4(packet) ? ICMP_FRAG_NEEDED : 0);
+	packet->to_ifindex = neighbor->target;
+	packet->to_network = route->network;
+	copy_mac(packet->sent_macs, neighbor->mac);
+	copy_mac(packet->sent_macs + MAC_BYTES, interface->mac);
+	return decide_stage(packet, STAGE_ROUTE,
+			    route->kind == ROUTE_VIA ? DECISION_ROUTE_STATIC :
+						       DECISION_ROUTE_CONNECTED,
+			    OUTCOME_PORT);
+}
+
+/* One router: OUTCOME_NEXT when the packet goes to another one. */
+static __always_inline int route_once(struct __sk_buff *skb, struct packet *packet)
+{
+	struct route *route = find_route(packet, packet->router);
+	struct neighbor *neighbor;
+
+	if (!route)
+		return unreachable(packet, DROP_NO_ROUTE, ICMP_NET_UNREACH, ICMP6_NO_ROUTE);
+	if (route->kind == ROUTE_BLACKHOLE)
+		return drop(packet, STAGE_ROUTE, DROP_BLACKHOLE);
+	if (route->kind == ROUTE_VIA)
+		copy_address(packet->via, route->via);
+	neighbor = find_neighbor(route->network, route->kind == ROUTE_VIA ?
+						       route->via :
+						       packet->key.destination);
+	if (neighbor && neighbor->kind != ENDPOINT_PORT && route->kind == ROUTE_CONNECTED) {
+		packet->decisions[STAGE_ROUTE] = DECISION_ROUTE_LOCAL;
+		return serve_router(skb, packet);
+	}
+	if (packet->ttl <= packet->hops + 1)
+		return drop_with_error(packet, DROP_TTL_EXCEEDED,
+				       is_ipv4(packet) ? ICMP_TIME_EXCEEDED : ICMP6_TIME_EXCEEDED,
+				       0);
+	if (!neighbor || neighbor->kind == ENDPOINT_SERVICE)
+		return unreachable(packet, DROP_NO_NEIGHBOR, ICMP_HOST_UNREACH,
+				   ICMP6_ADDRESS_UNREACHABLE);
+	packet->hops++;
+	if (neighbor->kind == ENDPOINT_PORT)
+		return route_to_port(packet, neighbor, route);
+	packet->router = neighbor->target;
+	packet->router_network = route->network;
+	return OUTCOME_NEXT;
+}
+
+__noinline int stage_route(struct __sk_buff *skb, struct packet *packet)
+{
+	if (!packet)
+		return OUTCOME_DROP;
+	if (is_router_link_local(packet))
+		return serve_router(skb, packet);
+	if (!is_routable(packet))
+		return drop(packet, STAGE_ROUTE, DROP_ROUTED_MULTICAST);
+	for (int i = 0; i < ROUTER_HOPS_MAX; i++) {
+		int outcome = route_once(skb, packet);
+
+		if (outcome != OUTCOME_NEXT)
+			return outcome;
+	}
+	return drop(packet, STAGE_ROUTE, DROP_ROUTE_LOOP);
+}

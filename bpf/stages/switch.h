@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* switch -> deliver | flood | route | drop. By destination MAC, in one network. */
+#pragma once
+
+#include "shared/packet.h"
+#include "stages/echo.h"
+#include "stages/icmp_error.h"
+
+/* 01:80:c2:00:00:00 to :0f stay on their link (IEEE 802.1Q table 8-1). */
+static __always_inline bool is_link_reserved(const __u8 *mac)
+{
+	return mac[0] == 0x01 && mac[1] == 0x80 && mac[2] == 0xc2 && !mac[3] && !mac[4] &&
+	       mac[5] <= 0x0f;
+}
+
+/* A packet to an address of heddle's own: ping and nothing else. */
+static __always_inline int serve(struct __sk_buff *skb, struct packet *packet, enum stage stage)
+{
+	if (is_echo_request(packet)) {
+		if (answer_echo(skb, packet) != OUTCOME_ANSWER)
+			return drop(packet, stage, DROP_INTERNAL);
+		return decide_stage(packet, stage, DECISION_ECHO_REPLY, OUTCOME_ANSWER);
+	}
+	if (packet->key.l4_protocol == IPPROTO_UDP) {
+		packet->icmp_error_type = is_ipv4(packet) ? ICMP_DEST_UNREACH : ICMP6_UNREACHABLE;
+		packet->icmp_error_code = is_ipv4(packet) ? ICMP_PORT_UNREACH :
+							    ICMP6_PORT_UNREACHABLE;
+	}
+	return drop(packet, stage, DROP_ROUTER_SERVICE);
+}
+
+static __always_inline int switch_to_port(struct packet *packet, __u32 ifindex,
+					  const struct port *from)
+{
+	if (ifindex == packet->key.ifindex)
+		return drop(packet, STAGE_SWITCH, DROP_TO_ITSELF);
+	packet->to_ifindex = ifindex;
+	packet->to_network = packet->network;
+	packet->mtu = from->mtu;
+	__builtin_memcpy(packet->sent_macs, packet->macs, sizeof(packet->sent_macs));
+	if (packet->segment_bytes > packet->mtu) {
+		packet->icmp_error_type = is_ipv4(packet) ? ICMP_DEST_UNREACH : ICMP6_TOO_BIG;
+		packet->icmp_error_code = is_ipv4(packet) ? ICMP_FRAG_NEEDED : 0;
+		return drop(packet, STAGE_SWITCH, DROP_TOO_BIG);
+	}
+	return decide_stage(packet, STAGE_SWITCH, DECISION_SWITCH_UNICAST, OUTCOME_PORT);
+}
+
+static __always_inline int switch_to_service(struct __sk_buff *skb, struct packet *packet)
+{
+	struct neighbor *neighbor = find_neighbor(packet->network, packet->key.destination);
+
+	if (!neighbor || neighbor->kind != ENDPOINT_SERVICE)
+		return drop(packet, STAGE_SWITCH, DROP_NO_ROUTE);
+	return serve(skb, packet, STAGE_SWITCH);
+}
+
+static __always_inline int stage_switch(struct __sk_buff *skb, struct packet *packet,
+					const struct port *from)
+{
+	const __u8 *mac = destination_mac(packet);
+	struct endpoint *endpoint;
+
+	if (mac[0] & 1) {
+		if (is_link_reserved(mac))
+			return drop(packet, STAGE_SWITCH, DROP_LINK_RESERVED);
+		return decide_stage(packet, STAGE_SWITCH, DECISION_SWITCH_FLOOD, OUTCOME_FLOOD);
+	}
+	endpoint = find_endpoint(packet->network, mac);
+	if (!endpoint)
+		return drop(packet, STAGE_SWITCH, DROP_UNKNOWN_MAC);
+	if (endpoint->kind == ENDPOINT_PORT)
+		return switch_to_port(packet, endpoint->target, from);
+	if (packet->ethertype_be == BE16_ARP) /* a reply to ARP that heddle never sent */
+		return decide_stage(packet, STAGE_SWITCH, DECISION_CONSUMED, OUTCOME_CONSUMED);
+	if (endpoint->kind == ENDPOINT_SERVICE)
+		return switch_to_service(skb, packet);
+	packet->router = endpoint->target;
+	packet->router_network = packet->network;
+	return decide_stage(packet, STAGE_SWITCH, DECISION_SWITCH_TO_ROUTER, OUTCOME_NEXT);
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A traced packet is one that BPF_PROG_TEST_RUN sends with TRACE_MARK. It walks
+ * the same stages over the same maps, but writes to no flow, counter or budget;
+ * what each stage decided is left in the trace's slot.
+ */
+#pragma once
+
+#include "shared/packet.h"
+
+#define TRACE_MARK_MASK 0xffff0000
+
+static __always_inline __u32 trace_of(const struct __sk_buff *skb)
+{
+	if ((skb->mark & TRACE_MARK_MASK) != TRACE_MARK)
+		return 0;
+	return 1 + (skb->mark & (TRACE_SLOTS - 1));
+}
+
+static __always_inline void record_trace(const struct packet *packet)
+{
+	__u32 slot = packet->trace - 1;
+	struct trace_record *record = bpf_map_lookup_elem(&traces, &slot);
+
+	if (!record)
+		return;
+	for (int stage = 0; stage < STAGE_COUNT; stage++)
+		record->decisions[stage] = packet->decisions[stage];
+	record->drop_reason = packet->drop_reason;
+	record->to_ifindex = packet->to_ifindex;
+	record->copies = packet->copies;
+	record->router = packet->router;
+	record->to_network = packet->to_network;
+	record->cached_ifindex = packet->cached_ifindex;
+	record->hops = packet->hops;
+	copy_address(record->via, packet->via);
+}
