@@ -4,6 +4,7 @@
     +-- RequestError            the user asked for something wrong: exit code 2
     |   +-- TopologyError       a topology file is wrong: file, line, object, remedy
     |   +-- ConflictError       intent contradicts other intent in the store
+    |   +-- CompileError        intent asks for more than the data plane can hold
     |   +-- NotFoundError       the named object does not exist
     +-- OperationError          the request was right, carrying it out failed: exit code 1
         +-- StoreError          the store could not read or write
@@ -35,6 +36,10 @@ class TopologyError(RequestError):
 
 class ConflictError(RequestError):
     """The request contradicts intent that something else owns."""
+
+
+class CompileError(RequestError):
+    """An object asks for more than the data plane can hold."""
 
 
 class NotFoundError(RequestError):

@@ -1,0 +1,55 @@
+"""Canonical text of intent to the bytes of the data plane.
+
+Every function raises ValueError, with a message for a person, on text that is
+no address; admission.py keeps such objects out.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+_MAPPED_PREFIX = bytes(10) + b"\xff\xff"
+_MAPPED_BITS = 96
+
+NO_IPV4 = bytes(4)
+NO_ADDRESS = bytes(16)
+
+
+def is_ipv6(text: str) -> bool:
+    """The family of an address or prefix that is known to be one."""
+    return ":" in text
+
+
+def packed(text: str) -> bytes:
+    """4 or 16 bytes."""
+    return ip_address(text).packed
+
+
+def mapped(text: str) -> bytes:
+    """16 bytes; IPv4 is IPv4-mapped (RFC 4291 2.5.5.2)."""
+    address = packed(text)
+    return address if len(address) == len(NO_ADDRESS) else _MAPPED_PREFIX + address
+
+
+def mapped_prefix(cidr: str) -> tuple[int, bytes]:
+    """Length in bits out of 128, and 16 bytes of address."""
+    network = ip_network(cidr)
+    if network.version == 4:
+        return _MAPPED_BITS + network.prefixlen, _MAPPED_PREFIX + network.network_address.packed
+    return network.prefixlen, network.network_address.packed
+
+
+def prefix_length(cidr: str) -> int:
+    return int(cidr.rpartition("/")[2])
+
+
+def contains(cidr: str, address: str) -> bool:
+    """False, too, when the families differ."""
+    return ip_address(address) in ip_network(cidr)
+
+
+def mac_bytes(text: str) -> bytes:
+    mac = bytes.fromhex(text.replace(":", ""))
+    if len(mac) != 6 or text.count(":") != 5:
+        raise ValueError(f"{text!r} is not a MAC address; write it as fa:16:3e:00:00:01")
+    return mac

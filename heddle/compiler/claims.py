@@ -1,0 +1,54 @@
+"""What an object needs for itself alone: two objects with the same VNI, number,
+device or address would meet in the same rows of the data plane."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from heddle.compiler.questions import Question, holder_of
+from heddle.intent.model import AnyResource, Machine, Network, Port, Router, Subnet
+from heddle.intent.names import tap_name
+
+
+def claims_of(resource: AnyResource, host: str) -> Iterator[Question]:
+    """Everything that the object must be the only one to have."""
+    match resource:
+        case Port():
+            yield from _port_claims(resource, host)
+        case Network():
+            yield ("VNI", str(resource.vni))
+        case Subnet():
+            yield ("subnet number", str(resource.number))
+            yield ("gateway", resource.network_id, resource.gateway_ip)
+        case Router():
+            yield from _router_claims(resource)
+        case Machine():
+            if resource.host == host:
+                yield ("machine name", resource.name)
+
+
+def _port_claims(port: Port, host: str) -> Iterator[Question]:
+    yield _mac_claim(port.network_id, port.mac)
+    for fixed_ip in port.fixed_ips:
+        yield holder_of(port.network_id, fixed_ip.ip)
+    if port.host == host:
+        yield ("device", tap_name(port.id))
+        yield ("NIC", port.machine_id, str(port.nic))
+
+
+def _router_claims(router: Router) -> Iterator[Question]:
+    yield ("router number", str(router.number))
+    for interface in router.interfaces:
+        yield _mac_claim(interface.network_id, interface.mac)
+        for address in interface.addresses:
+            yield holder_of(interface.network_id, address)
+
+
+def _mac_claim(network_id: str, mac: str) -> Question:
+    return ("MAC", network_id, mac)
+
+
+def describe(claim: Question) -> str:
+    """For a message, e.g. ``VNI 5`` or ``address 10.0.0.5``."""
+    name, *values = claim
+    return f"{name} {values[-1]}"

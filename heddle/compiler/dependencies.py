@@ -1,0 +1,151 @@
+"""What each compile function read, so that a changed answer leads to exactly
+the fragments that used it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar, cast
+
+from heddle.compiler.fragment import Limits
+from heddle.compiler.index import Index
+from heddle.compiler.questions import (
+    ObjectKey,
+    Question,
+    holder_of,
+    ports_of,
+    routed_to,
+    routers_of,
+    subnets_of,
+)
+from heddle.compiler.ring import Rings
+from heddle.compiler.state import Device
+from heddle.intent.model import AnyResource, Machine, Network, Port, Router, Subnet
+
+_Resource = TypeVar("_Resource", bound=AnyResource)
+
+
+class View:
+    """Intent as one compile function sees it. ``reads`` holds every question
+    that it asked; an absent object is an answer, too."""
+
+    __slots__ = ("_index", "_rings", "host", "limits", "reads")
+
+    def __init__(self, index: Index, rings: Rings, host: str, limits: Limits) -> None:
+        self._index = index
+        self._rings = rings
+        self.host = host
+        self.limits = limits
+        self.reads: dict[Question, None] = {}
+
+    def network(self, network_id: str) -> Network | None:
+        return self._object(Network, network_id)
+
+    def subnet(self, subnet_id: str) -> Subnet | None:
+        return self._object(Subnet, subnet_id)
+
+    def router(self, router_id: str) -> Router | None:
+        return self._object(Router, router_id)
+
+    def machine(self, machine_id: str) -> Machine | None:
+        return self._object(Machine, machine_id)
+
+    def port(self, port_id: str) -> Port | None:
+        return self._object(Port, port_id)
+
+    def subnets(self, network_id: str) -> list[Subnet]:
+        """Of one network, by id."""
+        found = (self.subnet(i) for i in self._ids(subnets_of(network_id)))
+        return [subnet for subnet in found if subnet is not None]
+
+    def routers(self, network_id: str) -> list[Router]:
+        """With an interface in the network, by id."""
+        found = (self.router(i) for i in self._ids(routers_of(network_id)))
+        return [router for router in found if router is not None]
+
+    def ports(self, machine_id: str) -> list[Port]:
+        """That name the machine, by id."""
+        found = (self.port(i) for i in self._ids(ports_of(machine_id)))
+        return [port for port in found if port is not None]
+
+    def routed_to(self, network_id: str, address: str) -> list[str]:
+        """Destinations of all static routes with this next hop, sorted."""
+        question = routed_to(network_id, address)
+        self.reads[question] = None
+        pairs = cast(tuple[tuple[str, str], ...], self._index.members(question))
+        return sorted({destination for _, destination in pairs})
+
+    def holder(self, network_id: str, address: str) -> ObjectKey | None:
+        """The port or router that has an IP address of the network."""
+        question = holder_of(network_id, address)
+        self.reads[question] = None
+        return self._index.holder(question)
+
+    # Not recorded: a ring names the ports to compile again by itself.
+
+    def device(self, port_id: str) -> Device:
+        return self._rings.device(port_id)
+
+    def successor(self, port_id: str) -> Device:
+        return self._rings.successor(port_id)
+
+    def _object(self, model: type[_Resource], object_id: str) -> _Resource | None:
+        key = (model.kind, object_id)
+        self.reads[key] = None
+        return cast(_Resource | None, self._index.get(key))
+
+    def _ids(self, question: Question) -> tuple[str, ...]:
+        self.reads[question] = None
+        return cast(tuple[str, ...], self._index.members(question))
+
+
+class _Answer:
+    """Who used the answer to one question. Kept as an object, so that the many
+    readers of a shared question hold it only once."""
+
+    __slots__ = ("question", "readers")
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.readers: set[ObjectKey] = set()
+
+
+class Dependencies:
+    """From questions to the fragments that asked them."""
+
+    def __init__(self) -> None:
+        self._answers: dict[Question, _Answer] = {}
+        self._used: dict[ObjectKey, tuple[_Answer, ...]] = {}
+
+    def record(self, reader: ObjectKey, reads: Iterable[Question]) -> None:
+        """Replace what is known about a fragment; no reads: forget it."""
+        before = self._used.get(reader, ())
+        after = tuple(self._answer(question) for question in reads)
+        for answer in after:
+            answer.readers.add(reader)
+        if after:
+            self._used[reader] = after
+        else:
+            self._used.pop(reader, None)
+        if before != after:
+            self._forget(reader, set(before) - set(after))
+
+    def readers(self, questions: Iterable[Question]) -> set[ObjectKey]:
+        """Every fragment that used the answer to one of the questions."""
+        found: set[ObjectKey] = set()
+        for question in questions:
+            answer = self._answers.get(question)
+            if answer is not None:
+                found |= answer.readers
+        return found
+
+    def _answer(self, question: Question) -> _Answer:
+        answer = self._answers.get(question)
+        if answer is None:
+            answer = self._answers[question] = _Answer(question)
+        return answer
+
+    def _forget(self, reader: ObjectKey, answers: set[_Answer]) -> None:
+        for answer in answers:
+            answer.readers.discard(reader)
+            if not answer.readers:
+                del self._answers[answer.question]

@@ -1,0 +1,53 @@
+"""What one object of intent contributes to its host."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from heddle.compiler.state import Link, MachineSpec, RowKey, RowValue
+
+
+@dataclass(slots=True)
+class Fragment:
+    """A part of a HostState. No two fragments of one host share a key:
+    admission.py lets in only one owner of each."""
+
+    rows: dict[RowKey, RowValue] = field(default_factory=dict)
+    links: dict[str, Link] = field(default_factory=dict)
+    machines: dict[str, MachineSpec] = field(default_factory=dict)
+    namespaces: set[str] = field(default_factory=set)
+
+
+class Footprint(NamedTuple):
+    """The keys of a fragment: enough to take it away again."""
+
+    rows: tuple[RowKey, ...] = ()
+    links: tuple[str, ...] = ()
+    machines: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
+
+
+NOTHING = Footprint()
+
+
+def footprint(fragment: Fragment) -> Footprint:
+    return Footprint(
+        tuple(fragment.rows),
+        tuple(fragment.links),
+        tuple(fragment.machines),
+        tuple(sorted(fragment.namespaces)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many bytes a template has room for: DHCP_OPTIONS_MAX and
+    RA_OPTIONS_MAX of bpf/shared/abi.h. The agent reads them from BTF."""
+
+    dhcp_options: int
+    ra_message: int
+
+
+UNLIMITED = Limits(dhcp_options=sys.maxsize, ra_message=sys.maxsize)

@@ -1,0 +1,28 @@
+"""Enumerators of bpf/shared/abi.h that the compiler writes, by name."""
+
+from __future__ import annotations
+
+from itertools import compress, product
+
+from heddle.compiler.state import Symbol
+
+ENDPOINT_PORT = Symbol("endpoint_kind", ("ENDPOINT_PORT",))
+ENDPOINT_ROUTER = Symbol("endpoint_kind", ("ENDPOINT_ROUTER",))
+ENDPOINT_SERVICE = Symbol("endpoint_kind", ("ENDPOINT_SERVICE",))
+
+ROUTE_CONNECTED = Symbol("route_kind", ("ROUTE_CONNECTED",))
+ROUTE_VIA = Symbol("route_kind", ("ROUTE_VIA",))
+ROUTE_BLACKHOLE = Symbol("route_kind", ("ROUTE_BLACKHOLE",))
+
+_PORT_FLAGS = ("PORT_PEER", "PORT_DHCP4", "PORT_DHCP6", "PORT_RA")
+
+# All ports share these few objects.
+_PORT_FLAG_SETS = {
+    chosen: Symbol("port_flag", tuple(compress(_PORT_FLAGS, chosen)))
+    for chosen in product((False, True), repeat=len(_PORT_FLAGS))
+}
+
+
+def port_flags(*, peer: bool, dhcp4: bool, dhcp6: bool, ra: bool) -> Symbol:
+    """The bit set of ``enum port_flag``."""
+    return _PORT_FLAG_SETS[peer, dhcp4, dhcp6, ra]
