@@ -28,22 +28,15 @@ static __always_inline __u16 finish_checksum(__u64 sum)
 static __always_inline __u32 pseudo_header_sum4(__u32 source_be, __u32 destination_be,
 						__u8 protocol, __u16 length)
 {
-	__u32 words[3] = { source_be, destination_be,
-			   bpf_htonl((__u32)protocol << 16 | length) };
-
-	return sum_of(words, sizeof(words));
+	return fold((__u64)source_be + destination_be +
+		    bpf_htonl((__u32)protocol << 16 | length));
 }
 
 static __always_inline __u32 pseudo_header_sum6(const __u8 *source, const __u8 *destination,
 						__u8 protocol, __u32 length)
 {
-	__u32 words[10];
-
-	copy_address(words, source);
-	copy_address(words + 4, destination);
-	words[8] = bpf_htonl(length);
-	words[9] = bpf_htonl(protocol);
-	return sum_of(words, sizeof(words));
+	return fold((__u64)sum_of(source, ADDRESS_BYTES) + sum_of(destination, ADDRESS_BYTES) +
+		    bpf_htonl(length) + bpf_htonl(protocol));
 }
 
 /* The checksum field of a UDP answer built on top of the request's skb. When

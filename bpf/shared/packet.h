@@ -255,3 +255,32 @@ static __always_inline struct scratch *scratch(void)
 
 	return bpf_map_lookup_elem(&scratch_space, &zero);
 }
+
+/* Load least to most bytes, in a way whose bounds the verifier of 6.1 follows:
+ * it learns nothing from a comparison with zero, so least is at least 2. */
+static __always_inline bool load_between(struct __sk_buff *skb, __u32 offset, void *to, __u32 bytes,
+					 __u32 least, __u32 most)
+{
+	settle(bytes);
+	if (bytes < least)
+		return false;
+	settle(bytes); /* or both checks become one subtraction */
+	if (bytes > most)
+		return false;
+	return !bpf_skb_load_bytes(skb, offset, to, bytes);
+}
+
+/* Make the frame an answer of so many bytes, ETHERNET_BYTES to most. */
+static __always_inline bool replace_frame(struct __sk_buff *skb, const void *answer, __u32 bytes,
+					  __u32 most)
+{
+	if (bpf_skb_change_tail(skb, bytes, 0))
+		return false;
+	settle(bytes);
+	if (bytes < ETHERNET_BYTES)
+		return false;
+	settle(bytes); /* see load_between */
+	if (bytes > most)
+		return false;
+	return !bpf_skb_store_bytes(skb, 0, answer, bytes, 0);
+}

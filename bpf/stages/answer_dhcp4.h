@@ -221,15 +221,10 @@ static __always_inline int send_dhcp4(struct __sk_buff *skb, struct packet *pack
 {
 	__u16 request_checksum = frame->udp.check;
 	__u32 udp_bytes = sizeof(struct udphdr) + sizeof(struct bootp) + sizeof(frame->type_option);
-	__u32 bytes;
 
 	udp_bytes += reply == DHCP4_NAK ? SERVER_ID_OPTION_BYTES + 1 : template->options_length;
 	if (udp_bytes < sizeof(struct udphdr) + BOOTP_BYTES_MIN)
 		udp_bytes = sizeof(struct udphdr) + BOOTP_BYTES_MIN;
-	bytes = DHCP4_UDP_OFFSET + udp_bytes;
-	settle(bytes);
-	if (bytes < DHCP4_UDP_OFFSET || bytes > sizeof(*frame))
-		return drop(packet, STAGE_ANSWER, DROP_INTERNAL);
 	__builtin_memset(&frame->ip, 0, sizeof(frame->ip) + sizeof(frame->udp));
 	__builtin_memset(frame->type_option, 0,
 			 sizeof(frame->type_option) + sizeof(frame->options) + sizeof(frame->pad));
@@ -246,7 +241,7 @@ static __always_inline int send_dhcp4(struct __sk_buff *skb, struct packet *pack
 	address_dhcp4(frame, port, reply);
 	fill_dhcp4_headers(frame, template, udp_bytes);
 	sum_dhcp4(frame, packet, request_checksum, udp_bytes);
-	if (bpf_skb_change_tail(skb, bytes, 0) || bpf_skb_store_bytes(skb, 0, frame, bytes, 0))
+	if (!replace_frame(skb, frame, DHCP4_UDP_OFFSET + udp_bytes, sizeof(*frame)))
 		return drop(packet, STAGE_ANSWER, DROP_INTERNAL);
 	return OUTCOME_ANSWER;
 }

@@ -119,9 +119,9 @@ static __always_inline bool names_server(struct __sk_buff *skb, const struct dhc
 	__u8 named[DHCP6_SERVER_ID_MAX] = {};
 	__u32 bytes = template->server_id_length + sizeof(struct dhcp6_option_header);
 
-	if (request->server_id_bytes != bytes || bytes > DHCP6_SERVER_ID_MAX || bytes < 4)
-		return false;
-	if (bpf_skb_load_bytes(skb, request->server_id_offset, named, bytes))
+	if (request->server_id_bytes != bytes ||
+	    !load_between(skb, request->server_id_offset, named, bytes,
+			  sizeof(struct dhcp6_option_header), sizeof(named)))
 		return false;
 	for (int i = 0; i < DHCP6_SERVER_ID_MAX; i++)
 		if (i < bytes && named[i] != template->options[i])
@@ -212,9 +212,12 @@ static __always_inline __u32 fill_dhcp6_body(struct __sk_buff *skb, __u8 *body,
 	}
 	if (!client_id_bytes)
 		return used;
-	if (client_id_bytes > sizeof(struct dhcp6_option_header) + DHCP6_CLIENT_ID_MAX)
+	settle(used);
+	if (used > DHCP_OPTIONS_MAX + sizeof(struct ia_na))
 		return 0;
-	if (bpf_skb_load_bytes(skb, request->client_id_offset, body + used, client_id_bytes))
+	if (!load_between(skb, request->client_id_offset, body + used, client_id_bytes,
+			  sizeof(struct dhcp6_option_header),
+			  sizeof(struct dhcp6_option_header) + DHCP6_CLIENT_ID_MAX))
 		return 0;
 	return used + client_id_bytes;
 }
@@ -225,16 +228,12 @@ static __always_inline int send_dhcp6(struct __sk_buff *skb, struct packet *pack
 {
 	__u8 server[ADDRESS_BYTES] __attribute__((aligned(4)));
 	__u32 udp_bytes = sizeof(struct udphdr) + 4 + body_bytes;
-	__u32 bytes = DHCP6_UDP_OFFSET + udp_bytes;
 	__u16 request_checksum = message->udp.check;
 	__u32 request_pseudo = pseudo_header_sum6(packet->key.source, packet->key.destination,
 						  IPPROTO_UDP,
 						  packet->l3_bytes - sizeof(struct ipv6hdr));
 	__u32 pseudo;
 
-	settle(bytes);
-	if (bytes > SCRATCH_BYTES || bytes < sizeof(*message))
-		return OUTCOME_DROP;
 	link_local_of(server, template->server_mac);
 	__builtin_memset(&message->frame, 0, sizeof(message->frame));
 	start_ipv6(&message->frame, IPPROTO_UDP, udp_bytes, DHCP6_HOP_LIMIT);
@@ -246,9 +245,9 @@ static __always_inline int send_dhcp6(struct __sk_buff *skb, struct packet *pack
 	pseudo = pseudo_header_sum6(server, packet->key.source, IPPROTO_UDP, udp_bytes);
 	message->udp.check = udp_checksum(request_checksum, request_pseudo, pseudo,
 					  fold(sum_of(&message->udp, SUM_BYTES_MAX)));
-	if (bpf_skb_change_tail(skb, bytes, 0) || bpf_skb_store_bytes(skb, 0, message, bytes, 0))
-		return OUTCOME_DROP;
-	return OUTCOME_ANSWER;
+	return replace_frame(skb, message, DHCP6_UDP_OFFSET + udp_bytes, SCRATCH_BYTES) ?
+		       OUTCOME_ANSWER :
+		       OUTCOME_DROP;
 }
 
 __noinline int answer_dhcp6(struct __sk_buff *skb, struct packet *packet)

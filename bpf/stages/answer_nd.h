@@ -26,6 +26,13 @@ struct advertisement {
 	__u8 option_mac[MAC_BYTES];
 };
 
+struct ra_frame {
+	struct ipv6_frame frame;
+	__u8 message[RA_OPTIONS_MAX];
+} __attribute__((packed));
+
+_Static_assert(sizeof(struct ra_frame) <= SCRATCH_BYTES, "the answer is built in the scratch");
+
 /* Who has the address: from intent, or, for a link-local one, whose MAC it
  * was made from. */
 struct nd_owner {
@@ -137,12 +144,14 @@ __noinline int answer_router(struct __sk_buff *skb, struct packet *packet)
 	struct ipv6_frame frame = {};
 	struct ra_template *template;
 	struct scratch *space = scratch();
-	__u32 length;
+	struct ra_frame *answer;
+	__u32 network, length;
 	__u64 sum;
 
 	if (!packet)
 		return OUTCOME_DROP;
-	template = bpf_map_lookup_elem(&ra_templates, &packet->network);
+	network = packet->network;
+	template = bpf_map_lookup_elem(&ra_templates, &network);
 	if (!template || !space)
 		return decide_stage(packet, STAGE_ANSWER, DECISION_CONSUMED, OUTCOME_CONSUMED);
 	length = template->length;
@@ -151,14 +160,14 @@ __noinline int answer_router(struct __sk_buff *skb, struct packet *packet)
 	link_local_of(router_address, template->router_mac);
 	start_ipv6(&frame, IPPROTO_ICMPV6, length, ND_HOP_LIMIT);
 	address_answer(&frame, packet, template->router_mac, router_address);
-	__builtin_memcpy(space->bytes, template->message, RA_OPTIONS_MAX);
+	answer = (struct ra_frame *)space->bytes;
+	answer->frame = frame;
+	__builtin_memcpy(answer->message, template->message, RA_OPTIONS_MAX);
 	sum = pseudo_header_sum6(router_address, (const __u8 *)&frame.ip.daddr, IPPROTO_ICMPV6,
 				 length);
-	sum += sum_of(space->bytes, RA_OPTIONS_MAX);
-	*(__u16 *)(space->bytes + 2) = finish_checksum(sum);
-	if (bpf_skb_change_tail(skb, sizeof(frame) + length, 0) ||
-	    bpf_skb_store_bytes(skb, 0, &frame, sizeof(frame), 0) ||
-	    bpf_skb_store_bytes(skb, sizeof(frame), space->bytes, length, 0))
+	sum += sum_of(answer->message, RA_OPTIONS_MAX);
+	*(__u16 *)(answer->message + 2) = finish_checksum(sum);
+	if (!replace_frame(skb, answer, sizeof(frame) + length, sizeof(*answer)))
 		return drop(packet, STAGE_ANSWER, DROP_INTERNAL);
 	return decide_stage(packet, STAGE_ANSWER, DECISION_ROUTER_ADVERTISEMENT, OUTCOME_ANSWER);
 }

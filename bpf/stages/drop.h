@@ -26,8 +26,7 @@ static __always_inline void send_drop_event(struct __sk_buff *skb, const struct 
 	event->stage = packet->stage;
 	event->captured = captured;
 	__builtin_memset(event->frame, 0, sizeof(event->frame));
-	if (captured < 1 || captured > EVENT_CAPTURE_BYTES ||
-	    bpf_skb_load_bytes(skb, 0, event->frame, captured))
+	if (!load_between(skb, 0, event->frame, captured, ETHERNET_BYTES, EVENT_CAPTURE_BYTES))
 		event->captured = 0;
 	bpf_ringbuf_submit(event, 0);
 }

@@ -120,6 +120,7 @@ static __always_inline int forward(struct __sk_buff *skb, const struct flow *flo
 static __always_inline void remember(const struct packet *packet, const struct port *from,
 				     const struct port *to)
 {
+	struct flow_key key = packet->key; /* 6.1 wants keys on the stack */
 	struct flow flow = {
 		.ifindex = packet->to_ifindex,
 		.epoch = packet->epoch,
@@ -133,5 +134,5 @@ static __always_inline void remember(const struct packet *packet, const struct p
 
 	__builtin_memcpy(flow.received_macs, packet->macs, sizeof(flow.received_macs));
 	__builtin_memcpy(flow.sent_macs, packet->sent_macs, sizeof(flow.sent_macs));
-	bpf_map_update_elem(&flows, &packet->key, &flow, BPF_ANY);
+	bpf_map_update_elem(&flows, &key, &flow, BPF_ANY);
 }

@@ -80,8 +80,10 @@ static __always_inline __u32 sum_of_frame(struct __sk_buff *skb, struct scratch 
 	for (int i = 0; i < SUM_ROUNDS; i++) {
 		__u32 part = length < SUM_BYTES_MAX ? length : SUM_BYTES_MAX;
 
-		if (part < 1 || part > SUM_BYTES_MAX)
+		if (!part)
 			break;
+		settle(part);
+		part = ((part - 1) & (SUM_BYTES_MAX - 1)) + 1; /* bounds that 6.1 can follow */
 		__builtin_memset(space->bytes, 0, SUM_BYTES_MAX);
 		if (bpf_skb_load_bytes(skb, offset, space->bytes, part))
 			break;
@@ -102,55 +104,57 @@ static __always_inline bool make_room(struct __sk_buff *skb, __u32 quoted, __u32
 static __always_inline bool write_error4(struct __sk_buff *skb, struct packet *packet,
 					 struct scratch *space, __u32 source_be)
 {
-	struct icmp4_frame error = {};
+	struct icmp4_frame *error = (struct icmp4_frame *)space->bytes;
 	__u32 quoted = packet->l3_bytes < QUOTE4_BYTES_MAX ? packet->l3_bytes : QUOTE4_BYTES_MAX;
 	__u64 sum;
 
-	if (!make_room(skb, quoted, sizeof(error.ip) + sizeof(error.icmp)))
+	if (!make_room(skb, quoted, sizeof(error->ip) + sizeof(error->icmp)))
 		return false;
-	copy_mac(error.ethernet.h_dest, source_mac(packet));
-	copy_mac(error.ethernet.h_source, destination_mac(packet));
-	error.ethernet.h_proto = BE16_IPV4;
-	error.ip.version = 4;
-	error.ip.ihl = 5;
-	error.ip.tos = 0xc0; /* internetwork control, RFC 1812 4.3.2.5 */
-	error.ip.tot_len = bpf_htons(sizeof(error.ip) + sizeof(error.icmp) + quoted);
-	error.ip.ttl = ANSWER_TTL;
-	error.ip.protocol = IPPROTO_ICMP;
-	error.ip.saddr = source_be;
-	error.ip.daddr = mapped_ipv4(packet->key.source);
-	error.ip.check = finish_checksum(sum_of(&error.ip, sizeof(error.ip)));
-	error.icmp.type = packet->icmp_error_type;
-	error.icmp.code = packet->icmp_error_code;
+	sum = sum_of_frame(skb, space, sizeof(*error), quoted);
+	__builtin_memset(error, 0, sizeof(*error));
+	copy_mac(error->ethernet.h_dest, source_mac(packet));
+	copy_mac(error->ethernet.h_source, destination_mac(packet));
+	error->ethernet.h_proto = BE16_IPV4;
+	error->ip.version = 4;
+	error->ip.ihl = 5;
+	error->ip.tos = 0xc0; /* internetwork control, RFC 1812 4.3.2.5 */
+	error->ip.tot_len = bpf_htons(sizeof(error->ip) + sizeof(error->icmp) + quoted);
+	error->ip.ttl = ANSWER_TTL;
+	error->ip.protocol = IPPROTO_ICMP;
+	error->ip.saddr = source_be;
+	error->ip.daddr = mapped_ipv4(packet->key.source);
+	error->ip.check = finish_checksum(sum_of(&error->ip, sizeof(error->ip)));
+	error->icmp.type = packet->icmp_error_type;
+	error->icmp.code = packet->icmp_error_code;
 	if (packet->drop_reason == DROP_TOO_BIG)
-		error.icmp.too_big.mtu = bpf_htons(packet->mtu);
-	sum = sum_of_frame(skb, space, sizeof(error), quoted);
-	sum += sum_of(&error.icmp, sizeof(error.icmp));
-	error.icmp.checksum = finish_checksum(sum);
-	return !bpf_skb_store_bytes(skb, 0, &error, sizeof(error), 0);
+		error->icmp.too_big.mtu = bpf_htons(packet->mtu);
+	sum += sum_of(&error->icmp, sizeof(error->icmp));
+	error->icmp.checksum = finish_checksum(sum);
+	return !bpf_skb_store_bytes(skb, 0, error, sizeof(*error), 0);
 }
 
 static __always_inline bool write_error6(struct __sk_buff *skb, struct packet *packet,
 					 struct scratch *space, const __u8 *source)
 {
-	struct icmp6_frame error = {};
+	struct icmp6_frame *error = (struct icmp6_frame *)space->bytes;
 	__u32 quoted = packet->l3_bytes < QUOTE6_BYTES_MAX ? packet->l3_bytes : QUOTE6_BYTES_MAX;
-	__u32 payload = sizeof(error.icmp) + quoted;
+	__u32 payload = sizeof(error->icmp) + quoted;
 	__u64 sum;
 
-	if (!make_room(skb, quoted, sizeof(error.frame.ip) + sizeof(error.icmp)))
+	if (!make_room(skb, quoted, sizeof(error->frame.ip) + sizeof(error->icmp)))
 		return false;
-	start_ipv6(&error.frame, IPPROTO_ICMPV6, payload, ANSWER_TTL);
-	address_answer(&error.frame, packet, destination_mac(packet), source);
-	error.icmp.type = packet->icmp_error_type;
-	error.icmp.code = packet->icmp_error_code;
+	sum = sum_of_frame(skb, space, sizeof(*error), quoted);
+	__builtin_memset(error, 0, sizeof(*error));
+	start_ipv6(&error->frame, IPPROTO_ICMPV6, payload, ANSWER_TTL);
+	address_answer(&error->frame, packet, destination_mac(packet), source);
+	error->icmp.type = packet->icmp_error_type;
+	error->icmp.code = packet->icmp_error_code;
 	if (packet->drop_reason == DROP_TOO_BIG)
-		error.icmp.mtu6 = bpf_htonl(packet->mtu);
-	sum = sum_of_frame(skb, space, sizeof(error), quoted);
-	sum += sum_of(&error.icmp, sizeof(error.icmp));
+		error->icmp.mtu6 = bpf_htonl(packet->mtu);
+	sum += sum_of(&error->icmp, sizeof(error->icmp));
 	sum += pseudo_header_sum6(source, packet->key.source, IPPROTO_ICMPV6, payload);
-	error.icmp.checksum = finish_checksum(sum);
-	return !bpf_skb_store_bytes(skb, 0, &error, sizeof(error), 0);
+	error->icmp.checksum = finish_checksum(sum);
+	return !bpf_skb_store_bytes(skb, 0, error, sizeof(*error), 0);
 }
 
 /* The router speaks with its address on the side the packet came from; where
