@@ -168,7 +168,8 @@ struct neighbor {
 	__u8 pad[2];
 };
 
-/* ---- source_prefixes: what a port may send from besides its own addresses */
+/* ---- source_prefixes: what a port may send from besides its own addresses.
+ * The value is the IP version, since ::/0 matches IPv4-mapped addresses too. */
 
 struct source_prefix_key {
 	__u32 prefix_bits; /* 32 for ifindex + 0..128 */
@@ -201,6 +202,9 @@ struct route_key {
 struct route {
 	__u32 kind; /* enum route_kind */
 	__u32 network; /* VNI in which the next hop or the destination lives */
+	__u8 ip_version; /* ::/0 would match every IPv4-mapped address as well */
+	__u8 bits; /* length of the prefix in its own family */
+	__u8 pad[2];
 	__u8 via[ADDRESS_BYTES]; /* zero for ROUTE_CONNECTED */
 };
 

@@ -72,6 +72,7 @@ static __always_inline bool owns_address(const struct packet *packet, const stru
 		.ifindex = packet->key.ifindex,
 	};
 	struct neighbor *neighbor = find_neighbor(port->network, address);
+	__u32 *version;
 
 	if (neighbor && neighbor->kind == ENDPOINT_PORT && neighbor->target == prefix.ifindex)
 		return true;
@@ -82,7 +83,8 @@ static __always_inline bool owns_address(const struct packet *packet, const stru
 		return same_address(own, address);
 	}
 	copy_address(prefix.address, address);
-	return bpf_map_lookup_elem(&source_prefixes, &prefix);
+	version = bpf_map_lookup_elem(&source_prefixes, &prefix);
+	return version && *version == (is_ipv6(packet) ? 6 : 4);
 }
 
 __noinline int guard_arp(struct __sk_buff *skb, struct packet *packet)

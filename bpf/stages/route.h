@@ -53,15 +53,20 @@ static __always_inline int serve_router(struct __sk_buff *skb, struct packet *pa
 	return outcome;
 }
 
-static __always_inline struct route *find_route(const struct packet *packet, __u32 router)
+static __always_inline struct route *find_route(struct packet *packet, __u32 router)
 {
+	struct route *route;
 	struct route_key key = {
 		.prefix_bits = 32 + 8 * ADDRESS_BYTES,
 		.router = router,
 	};
 
 	copy_address(key.address, packet->key.destination);
-	return bpf_map_lookup_elem(&routes, &key);
+	route = bpf_map_lookup_elem(&routes, &key);
+	if (!route || route->ip_version != (is_ipv4(packet) ? 4 : 6))
+		return NULL;
+	packet->route_bits = route->bits;
+	return route;
 }
 
 /* Last checks of a routed packet that has found its port. */

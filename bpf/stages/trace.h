@@ -32,6 +32,7 @@ static __always_inline void record_trace(const struct packet *packet)
 	record->router = packet->router;
 	record->to_network = packet->to_network;
 	record->cached_ifindex = packet->cached_ifindex;
+	record->route_bits = packet->route_bits;
 	record->hops = packet->hops;
 	copy_address(record->via, packet->via);
 }

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
-from heddle.compiler.addresses import NO_ADDRESS, is_ipv6, mac_bytes, mapped, mapped_prefix
+from heddle.compiler.addresses import (
+    NO_ADDRESS,
+    is_ipv6,
+    mac_bytes,
+    mapped,
+    mapped_prefix,
+    prefix_length,
+)
 from heddle.compiler.dependencies import View
 from heddle.compiler.fragment import Fragment
 from heddle.compiler.state import (
@@ -20,6 +27,7 @@ from heddle.compiler.state import (
     RouteRow,
     RowKey,
     RowValue,
+    Symbol,
 )
 from heddle.compiler.symbols import ENDPOINT_ROUTER, ROUTE_BLACKHOLE, ROUTE_CONNECTED, ROUTE_VIA
 from heddle.intent.model import Network, Route, Router, RouterInterface
@@ -55,7 +63,7 @@ def compile_router(view: View, router: Router) -> Fragment:
         rows.update(_static_rows(router, route, connected))
     # Last, as a connected prefix outranks an equal static one.
     for cidr, vni in connected:
-        rows[_route_key(router, cidr)] = RouteRow(ROUTE_CONNECTED, vni, NO_ADDRESS)
+        rows[_route_key(router, cidr)] = _route_row(cidr, ROUTE_CONNECTED, vni)
     return Fragment(rows=rows)
 
 
@@ -103,13 +111,18 @@ def _first(interface: RouterInterface, *, ipv6: bool) -> bytes:
 def _static_rows(router: Router, route: Route, connected: list[Connected]) -> Iterator[Row]:
     key = _route_key(router, route.destination)
     if route.nexthop is None:
-        yield key, RouteRow(ROUTE_BLACKHOLE, 0, NO_ADDRESS)
+        yield key, _route_row(route.destination, ROUTE_BLACKHOLE, 0)
         return
     nexthop = ip_address(route.nexthop)
     for cidr, vni in connected:
         if nexthop in ip_network(cidr):
-            yield key, RouteRow(ROUTE_VIA, vni, mapped(route.nexthop))
+            yield key, _route_row(route.destination, ROUTE_VIA, vni, mapped(route.nexthop))
             return
+
+
+def _route_row(cidr: str, kind: Symbol, vni: int, via: bytes = NO_ADDRESS) -> RouteRow:
+    version = 6 if is_ipv6(cidr) else 4
+    return RouteRow(kind, vni, ip_version=version, bits=prefix_length(cidr), via=via)
 
 
 def _route_key(router: Router, cidr: str) -> RowKey:

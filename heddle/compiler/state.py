@@ -96,6 +96,8 @@ class RouteKey(NamedTuple):
 class RouteRow(NamedTuple):
     kind: Symbol
     network: int
+    ip_version: int
+    bits: int
     via: bytes
 
 

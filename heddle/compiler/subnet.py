@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from heddle.compiler import dhcp4, dhcp6
 from heddle.compiler.addresses import is_ipv6, mac_bytes, mapped
 from heddle.compiler.dependencies import View
 from heddle.compiler.fragment import Fragment
-from heddle.compiler.state import AddressKey, NeighborRow, RowKey
+from heddle.compiler.state import AddressKey, EndpointRow, MacKey, NeighborRow, RowKey, RowValue
 from heddle.compiler.symbols import ENDPOINT_SERVICE
-from heddle.intent.model import Ipv6Mode, Kind, RouterInterface, Subnet
+from heddle.intent.model import Ipv6Mode, Kind, Network, RouterInterface, Subnet
 from heddle.intent.names import derived_mac
+
+Row = tuple[RowKey, RowValue]
 
 SERVES_DHCP6 = (Ipv6Mode.STATEFUL, Ipv6Mode.STATELESS)
 
@@ -20,10 +24,9 @@ def compile_subnet(view: View, subnet: Subnet) -> Fragment:
     if network is None or not subnet.enable_dhcp:
         return fragment
     gateway = gateway_interface(view, subnet)
-    server_mac = mac_bytes(gateway.mac if gateway else derived_mac("service", network.id))
+    server_mac = mac_bytes(gateway.mac if gateway else derived_mac("service", subnet.id))
     if view.holder(network.id, subnet.gateway_ip) is None:
-        key = AddressKey(network.vni, mapped(subnet.gateway_ip))
-        fragment.rows[RowKey("addresses", key)] = NeighborRow(ENDPOINT_SERVICE, 0, server_mac)
+        fragment.rows.update(_service_rows(network, subnet, server_mac))
     if not is_ipv6(subnet.cidr):
         fragment.rows[RowKey("dhcp4_templates", subnet.number)] = dhcp4.template(
             network, subnet, server_mac, view.limits, has_router=gateway is not None
@@ -33,6 +36,13 @@ def compile_subnet(view: View, subnet: Subnet) -> Fragment:
             network, subnet, server_mac, view.limits
         )
     return fragment
+
+
+def _service_rows(network: Network, subnet: Subnet, mac: bytes) -> Iterator[Row]:
+    """An address to renew leases from, where no router has the gateway's."""
+    address = AddressKey(network.vni, mapped(subnet.gateway_ip))
+    yield RowKey("addresses", address), NeighborRow(ENDPOINT_SERVICE, 0, mac)
+    yield RowKey("macs", MacKey(network.vni, mac)), EndpointRow(ENDPOINT_SERVICE, 0)
 
 
 def gateway_interface(view: View, subnet: Subnet) -> RouterInterface | None:
