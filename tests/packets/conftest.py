@@ -1,0 +1,203 @@
+"""Frames through the real program: BPF_PROG_TEST_RUN on real devices.
+
+Every frame that a test sends runs three times: traced, and then twice as it
+is, so that each test also shows that a trace tells the truth and changes
+nothing, and that the second packet of a flow fares as the first.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from packet_diff import assert_same_frame
+from packet_lab import Device, Lab
+from packet_world import CONTAINERS, NICS, STRANGER, World
+from scapy.packet import Packet
+
+from heddle.datapath.loader import Datapath
+from heddle.datapath.tables import RingBuffer
+from heddle.datapath.testrun import TestRun, run
+from heddle.datapath.trace import Trace, trace
+from heddle.paths import pin_dir
+
+TC_ACT_SHOT, TC_ACT_REDIRECT = 2, 7
+OWN_TABLES = (
+    "ports",
+    "macs",
+    "addresses",
+    "source_prefixes",
+    "router_interfaces",
+    "routes",
+    "dhcp4_templates",
+    "dhcp6_templates",
+    "ra_templates",
+    "flows",
+    "drops",
+)
+SLOTS = 16  # counter slots that the world uses
+
+
+@dataclass
+class Sent:
+    """What became of a frame: to which device (None: dropped), as what."""
+
+    to: str | None
+    frame: bytes
+    reason: str | None
+    trace: Trace
+
+    def arrives(self, device: str, expected: Packet | bytes) -> None:
+        """It goes to this device as this frame, to the byte."""
+        assert (self.to, self.reason) == (device, None)
+        assert_same_frame(self.frame, expected)
+
+    def answers(self, device: str, expected: Packet | bytes) -> None:
+        """It comes back to this device as this frame, whatever its drop reason."""
+        assert self.to == device
+        assert_same_frame(self.frame, expected)
+
+
+@dataclass
+class Switchboard:
+    """The loaded program, the devices and the rows; sends frames."""
+
+    datapath: Datapath
+    devices: dict[str, Device]
+    world: World
+    events: RingBuffer
+    lab: Lab
+    pin: str
+    _seen: list[dict[str, Any]] = field(default_factory=list)
+
+    def send(self, device: str, frame: Packet | bytes, **context: int) -> Sent:
+        """Run a frame from a device's guest through the program. With
+        ``gso_size`` and ``gso_segments`` as one that the guest did not cut."""
+        raw = bytes(frame)
+        told = self.trace(device, raw, gso_size=context.get("gso_size", 0))
+        first = self.run(device, raw, **context)
+        again = self.run(device, raw, **context)
+        assert (again.verdict, again.frame) == (first.verdict, first.frame), "second packet differs"
+        assert (told.verdict, told.frame_out) == (first.verdict, first.frame), "the trace lied"
+        assert first.verdict in (TC_ACT_SHOT, TC_ACT_REDIRECT)
+        reason = told.drop_reason.name if told.drop_reason else None
+        to = self.device_name(told.to_ifindex) if first.verdict == TC_ACT_REDIRECT else None
+        return Sent(to, first.frame, reason, told)
+
+    def run(self, device: str, frame: Packet | bytes, **context: int) -> TestRun:
+        """Run a frame once, untraced."""
+        ifindex = self.devices[device].ifindex
+        return run(self.datapath.program_fd, bytes(frame), ifindex=ifindex, **context)
+
+    def trace(self, device: str, frame: Packet | bytes, *, gso_size: int = 0) -> Trace:
+        """Trace a frame; fails when that changed anything."""
+        before = self.state()
+        told = trace(self.datapath, bytes(frame), self.devices[device].ifindex, gso_size=gso_size)
+        assert self.state() == before, "a traced packet changed the state"
+        return told
+
+    def state(self) -> dict[str, Any]:
+        """All that packets change: flows, counters, budgets, events."""
+        table = self.datapath.table
+        slots = [slot.to_bytes(4, "little") for slot in range(SLOTS)]
+        self._seen += map(self.datapath.abi.codec("drop_event").unpack, self.events.consume())
+        return {
+            "flows": dict(table("flows").items()),
+            "drops": dict(table("drops").items()),
+            "counters": [table("counters").get(slot) for slot in slots],
+            "icmp_budgets": [table("icmp_budgets").get(slot) for slot in slots],
+            "events": len(self._seen),
+        }
+
+    def dropped_events(self) -> list[dict[str, Any]]:
+        """All drop events so far."""
+        self.state()
+        return self._seen
+
+    def device_name(self, ifindex: int) -> str:
+        return next(name for name, d in self.devices.items() if d.ifindex == ifindex)
+
+    # ---- what the tables hold ------------------------------------------
+
+    def rows(self, table: str) -> list[tuple[Any, Any]]:
+        key, value = self.datapath.abi.table_types(table)
+        entries = self.datapath.table(table).items()
+        return [(key.unpack(k), value.unpack(v)) for k, v in entries]
+
+    def flows(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        return self.rows("flows")
+
+    def counters(self, slot: int) -> dict[str, int]:
+        """A port's counters, summed over the CPUs."""
+        _, codec = self.datapath.abi.table_types("counters")
+        values = self.datapath.table("counters").get(slot.to_bytes(4, "little")) or []
+        rows = [codec.unpack(value) for value in values]
+        return {name: sum(row[name] for row in rows) for name in rows[0]}
+
+    def drop_count(self, device: str, reason: str) -> dict[str, int]:
+        """Packets and bytes of a device dropped for a reason."""
+        key, value = self.datapath.abi.table_types("drops")
+        number = self.datapath.abi.value(reason)
+        row = {"ifindex": self.devices[device].ifindex, "reason": number}
+        values = self.datapath.table("drops").get(key.pack(row)) or []
+        rows = [value.unpack(each) for each in values]
+        return {name: sum(row[name] for row in rows) for name in ("packets", "bytes")}
+
+    # ---- between tests --------------------------------------------------
+
+    def reset(self) -> None:
+        """The world as written, nothing remembered."""
+        for name in OWN_TABLES:
+            table = self.datapath.table(name)
+            table.delete_many(key for key, _ in list(table.items()))
+        for name in ("counters", "icmp_budgets"):
+            table = self.datapath.table(name)
+            for slot in range(SLOTS):
+                table.put(slot.to_bytes(4, "little"), bytes(table.value_size))
+        self.world.write()
+        self.state()
+        self._seen.clear()
+        for device in self.devices.values():
+            device.read_all()
+
+
+@pytest.fixture(scope="session")
+def session_board() -> Iterator[Switchboard]:
+    host = f"packets-{os.getpid()}-{secrets.token_hex(4)}"
+    with ExitStack() as stack:
+        lab = Lab(stack)
+        stack.callback(Datapath.unpin, host)
+        datapath = Datapath.load(host)
+        stack.callback(datapath.close)
+        events = datapath.ring_buffer("events")
+        stack.callback(events.close)
+        names = [nic.name for nic in NICS] + [STRANGER]
+        containers = {nic.name for nic in CONTAINERS}
+        devices = {name: lab.veth() if name in containers else lab.tap() for name in names}
+        pin = str(pin_dir(host) / "from_vm")
+        for device in devices.values():
+            lab.attach(device, pin)
+        world = World(datapath, {name: device.ifindex for name, device in devices.items()})
+        yield Switchboard(datapath, devices, world, events, lab, pin)
+
+
+@pytest.fixture
+def board(session_board: Switchboard) -> Switchboard:
+    """The world as packet_world describes it, nothing sent yet."""
+    session_board.reset()
+    return session_board
+
+
+@pytest.fixture
+def send(board: Switchboard) -> Callable[..., Sent]:
+    return board.send
+
+
+@pytest.fixture
+def world(board: Switchboard) -> World:
+    return board.world
