@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from heddle.intent.model import Kind
+if TYPE_CHECKING:  # read commands want names without the cost of pydantic
+    from heddle.intent.model import Kind
 
 NAMESPACE = uuid.UUID("6f1d7c58-0f4e-5a3c-9f0b-68656464006c")
+PROJECT = "default"
 VM_MAC_PREFIX = bytes.fromhex("fa163e")
 
 
@@ -40,3 +45,21 @@ def namespace_name(machine_name: str) -> str:
 def port_alias(port_id: str) -> str:
     """The mark in ``ifalias`` by which the applier knows a link as its own."""
     return f"heddle:port:{port_id}"
+
+
+def nic_names(machine_name: str, networks: Iterable[str]) -> Iterator[str]:
+    """Names of the ports of a machine's NICs, given their networks in order.
+
+    ``vm0/web``, and ``vm0/web/2`` for a second NIC in the same network: so a
+    NIC keeps its identity, and its MAC, when the file loses another before it.
+    """
+    seen: Counter[str] = Counter()
+    for network in networks:
+        seen[network] += 1
+        repeat = f"/{seen[network]}" if seen[network] > 1 else ""
+        yield f"{machine_name}/{network}{repeat}"
+
+
+def subnet_name(network_name: str, cidr: str) -> str:
+    """A subnet's name; the file gives it none."""
+    return f"{network_name}/{cidr}"

@@ -19,7 +19,7 @@ BUSY_TIMEOUT_S = 10.0
 
 # `changes` is the log that watchers follow; it holds whole revisions, each
 # later than `compacted`. Its value is NULL for a deletion.
-_SCHEMA = f"""
+_SCHEMA = """
 BEGIN IMMEDIATE;
 CREATE TABLE objects (
     kind TEXT NOT NULL, id TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, id)
@@ -34,8 +34,6 @@ CREATE TABLE statuses (
 ) WITHOUT ROWID;
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counters VALUES ('revision', 0), ('compacted', 0);
-PRAGMA user_version = {SCHEMA_VERSION};
-COMMIT;
 """
 
 # What to do, by primary result code (sqlite.org/rescode.html).
@@ -129,7 +127,7 @@ def _create_tables(connection: sqlite3.Connection) -> None:
     if _version(connection) != 0:
         return
     try:
-        connection.executescript(_SCHEMA)
+        connection.executescript(f"{_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     except sqlite3.OperationalError:
         if connection.in_transaction:
             connection.rollback()

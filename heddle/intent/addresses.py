@@ -1,0 +1,131 @@
+"""Addresses, prefixes and MACs as a topology file writes them.
+
+The parsers raise ValueError with "what is wrong; what would be right".
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
+
+Address = IPv4Address | IPv6Address
+Prefix = IPv4Network | IPv6Network
+
+SLAAC_PREFIX_BITS = 64  # RFC 4862 with 64-bit interface identifiers (RFC 4291 2.5.1)
+
+_MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
+
+# Ranges that mean something else than a network of guests (RFC 6890).
+_NOT_FOR_SUBNETS = {
+    ip_network("0.0.0.0/8"): "this network (RFC 791)",
+    ip_network("127.0.0.0/8"): "loopback (RFC 1122)",
+    ip_network("169.254.0.0/16"): "link-local (RFC 3927), which is never routed",
+    ip_network("224.0.0.0/4"): "multicast (RFC 5771)",
+    ip_network("240.0.0.0/4"): "reserved (RFC 1112)",
+    ip_network("::/96"): "loopback and IPv4-compatible (RFC 4291)",
+    ip_network("::ffff:0:0/96"): "IPv4-mapped (RFC 4291)",
+    ip_network("fe80::/10"): "link-local (RFC 4291), which is never routed",
+    ip_network("ff00::/8"): "multicast (RFC 4291)",
+}
+
+
+def parse_address(value: object) -> Address:
+    """An IPv4 or IPv6 address without prefix length or zone."""
+    text = _text(value, "172.17.17.2")
+    try:
+        address = ip_address(text)
+    except ValueError:
+        if "/" in text:
+            raise ValueError(
+                f'"{text}" has a prefix length; give the address alone, the length is the subnet\'s'
+            ) from None
+        raise ValueError(
+            f'"{text}" is no IP address; write one such as 172.17.17.2 or fd00::2'
+        ) from None
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        raise ValueError(f'"{text}" has a zone; leave out "%{address.scope_id}"')
+    return address
+
+
+def parse_prefix(value: object) -> Prefix:
+    """A prefix without host bits, such as 172.17.17.0/24."""
+    text = _text(value, "172.17.17.0/24")
+    if "/" not in text:
+        raise ValueError(f'"{text}" lacks a prefix length; write one such as 172.17.17.0/24')
+    try:
+        return ip_network(text)
+    except ValueError:
+        pass
+    try:
+        meant = ip_interface(text).network
+    except ValueError:
+        raise ValueError(
+            f'"{text}" is no prefix; write one such as 172.17.17.0/24 or "fd00:17::/64"'
+        ) from None
+    raise ValueError(f'"{text}" has bits beyond its prefix length; did you mean "{meant}"?')
+
+
+def parse_subnet(value: object) -> Prefix:
+    """A prefix that guests can live in."""
+    prefix = parse_prefix(value)
+    for special, meaning in _NOT_FOR_SUBNETS.items():
+        if special.version == prefix.version and prefix.overlaps(special):
+            raise ValueError(
+                f'"{prefix}" holds addresses for {meaning}; use private ones such as 10.0.0.0/24 '
+                'or "fd00:1::/64"'
+            )
+    longest = prefix.max_prefixlen - 2
+    if prefix.prefixlen > longest:
+        raise ValueError(
+            f'"{prefix}" has no room for a gateway and a guest; use /{longest} or shorter'
+        )
+    return prefix
+
+
+def parse_mac(value: object) -> str:
+    """A unicast MAC in the canonical form aa:bb:cc:dd:ee:ff."""
+    mac = _text(value, "fa:16:3e:00:00:01").lower().replace("-", ":")
+    if not _MAC.fullmatch(mac):
+        raise ValueError(f'"{value}" is no MAC; write six bytes such as fa:16:3e:00:00:01')
+    if int(mac[:2], 16) & 1:
+        raise ValueError(f'"{mac}" is a multicast MAC; make its first byte even')
+    if mac == "00:00:00:00:00:00":
+        raise ValueError('"00:00:00:00:00:00" is no usable MAC; leave it out to get one')
+    return mac
+
+
+def eui64(prefix: IPv6Network, mac: str) -> IPv6Address:
+    """The address a guest makes for itself in a prefix (RFC 4291 appendix A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
+    return prefix[int.from_bytes(identifier)]
+
+
+def unusable_meaning(prefix: Prefix, address: Address) -> str | None:
+    """Why no guest may have an address of the prefix, if so."""
+    if address == prefix.network_address:
+        # RFC 4291 2.6.1: it belongs to all routers of the subnet.
+        return "the network address" if prefix.version == 4 else "the subnet-router anycast address"
+    if prefix.version == 4 and address == prefix.broadcast_address:
+        return "the broadcast address"
+    return None
+
+
+def usable_range(prefix: Prefix) -> str:
+    """The guests' part of a prefix, for a message."""
+    last = prefix.broadcast_address - (1 if prefix.version == 4 else 0)
+    return f"{prefix.network_address + 1} to {last}"
+
+
+def _text(value: object, example: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f'must be text such as "{example}"')
+    return value

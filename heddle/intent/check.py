@@ -1,0 +1,99 @@
+"""Checks a topology as a whole: names, networks, routers, machines, hosts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from heddle.intent.check_context import Context
+from heddle.intent.check_machines import check_machines
+from heddle.intent.check_networks import check_networks
+from heddle.intent.check_routers import check_routers
+from heddle.intent.problems import KeyPath, Problems
+from heddle.intent.schema import Spec, keys_not_yet
+from heddle.intent.shape import Shape
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
+# A machine's name is its hostname (RFC 952, 1123) and part of a namespace's.
+_HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+
+
+def check(shape: Shape, problems: Problems, host: str, folder: Path) -> list[str]:
+    """Report what is wrong; return warnings. ``host`` is the local host's name,
+    ``folder`` the one that relative image paths start from."""
+    context = Context(shape.spec, shape.broken, problems, host, folder)
+    _check_names(context)
+    _check_not_yet(context)
+    _check_hosts(context)
+    check_networks(context)
+    check_routers(context)
+    check_machines(context)
+    return context.warnings
+
+
+def _check_names(context: Context) -> None:
+    for section, names in context.names.items():
+        pattern, rule = (
+            (_HOSTNAME, "letters, digits and -, at most 63, no - at either end")
+            if section == "machines"
+            else (_NAME, "letters, digits, _, - and ., at most 63, the first no - or .")
+        )
+        for name in names:
+            if not pattern.fullmatch(name):
+                what = f'"{name}" is no usable name; use {rule}'
+                context.problems.add((section, name), what + _name_hint(name, pattern))
+    _check_case(context)
+
+
+def _name_hint(name: str, pattern: re.Pattern[str]) -> str:
+    meant = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
+    return f': "{meant}"' if pattern.fullmatch(meant) else ""
+
+
+def _check_case(context: Context) -> None:
+    """Hostnames don't tell upper from lower case (RFC 4343)."""
+    seen: dict[str, str] = {}
+    for name in context.names["machines"]:
+        other = seen.setdefault(name.lower(), name)
+        if other != name:
+            what = f'differs from machine "{other}" only in case; choose another name'
+            context.problems.add(("machines", name), what)
+
+
+def _check_not_yet(context: Context) -> None:
+    spec = context.spec
+    _refuse_keys(context, spec, ())
+    for section, items in (
+        ("networks", spec.networks),
+        ("routers", spec.routers),
+        ("machines", spec.machines),
+    ):
+        for name, item in items.items():
+            _refuse_keys(context, item, (section, name))
+    for name, machine in spec.machines.items():
+        for index, nic in enumerate(machine.nics):
+            _refuse_keys(context, nic, ("machines", name, "nics", index))
+    for name, network in spec.networks.items():
+        if network.mode != "overlay":
+            what = f'"{network.mode}" is not in this release; use overlay'
+            context.problems.add(("networks", name, "mode"), what)
+
+
+def _refuse_keys(context: Context, spec: Spec, path: KeyPath) -> None:
+    for key in keys_not_yet(spec):
+        context.problems.add((*path, key), f'"{key}" is not in this release; remove it')
+
+
+def _check_hosts(context: Context) -> None:
+    remedy = f'only this host ("{context.host}") is in this release; remove it'
+    for name in _others(context.spec.hosts, context.host):
+        context.problems.add(("hosts", name), f'"{name}" is another host; {remedy}')
+    for name, machine in context.spec.machines.items():
+        if machine.host is not None and machine.host != context.host:
+            what = f'"{machine.host}" is another host; {remedy}'
+            context.problems.add(("machines", name, "host"), what)
+
+
+def _others(names: Iterable[str], own: str) -> list[str]:
+    return [name for name in names if name != own]

@@ -1,0 +1,101 @@
+"""Where wanted objects contradict objects that something else owns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from heddle.intent.model import AnyResource, Kind, Machine, Network, Port, Router
+from heddle.intent.stored import Stored
+
+_Wanted = Mapping[tuple[Kind, str], AnyResource]
+_Claim = tuple[str, ...]
+"""What only one object may have, such as ("address", network id, "10.0.0.2")."""
+
+API_ORIGIN = "api"
+
+
+def find_conflicts(stored: Stored, wanted: _Wanted, origin: str) -> list[str]:
+    """One line per conflict: which objects, who owns the other, what to do."""
+    others = [
+        resource
+        for objects in stored.objects.values()
+        for resource in objects.values()
+        if resource.origin != origin
+    ]
+    if not others:
+        return []
+    taken = {claim: other for other in others for claim in _claims(other)}
+    same_id = [_owned(other) for other in others if (other.kind, other.id) in wanted]
+    claimed = [
+        _taken(claim, resource, taken[claim])
+        for resource in wanted.values()
+        for claim in _claims(resource)
+        if claim in taken and taken[claim].id != resource.id
+    ]
+    return same_id + claimed + list(_left_hanging(stored, others, wanted, origin))
+
+
+def _claims(resource: AnyResource) -> Iterator[_Claim]:
+    if isinstance(resource, Network):
+        yield "VNI", str(resource.vni)
+    elif isinstance(resource, Machine):
+        yield "machine name", resource.name.lower()
+    elif isinstance(resource, Port):
+        yield "MAC", resource.network_id, resource.mac
+        for fixed in resource.fixed_ips:
+            yield "address", resource.network_id, fixed.ip
+    elif isinstance(resource, Router):
+        for interface in resource.interfaces:
+            yield "MAC", interface.network_id, interface.mac
+            for address in interface.addresses:
+                yield "address", interface.network_id, address
+
+
+def _owned(other: AnyResource) -> str:
+    return (
+        f"{other.kind} {other.name}: belongs to {_owner(other)} already; rename it here, or "
+        f"{_removal(other)}"
+    )
+
+
+def _taken(claim: _Claim, resource: AnyResource, other: AnyResource) -> str:
+    what = f"{claim[0]} {claim[-1]}"
+    return (
+        f"{resource.kind} {resource.name}: {what} is taken by {other.kind} {other.name} of "
+        f"{_owner(other)}; choose another, or {_removal(other)}"
+    )
+
+
+def _left_hanging(
+    stored: Stored, others: list[AnyResource], wanted: _Wanted, origin: str
+) -> Iterator[str]:
+    """Objects of others that need one that is to be deleted."""
+    for other in others:
+        for key in _needs(other):
+            needed = stored.objects.get(key[0], {}).get(key[1])
+            if needed is not None and needed.origin == origin and key not in wanted:
+                yield (
+                    f"{needed.kind} {needed.name}: is in use by {other.kind} {other.name} of "
+                    f"{_owner(other)}; keep it, or {_removal(other)}"
+                )
+
+
+def _needs(resource: AnyResource) -> Iterator[tuple[Kind, str]]:
+    if isinstance(resource, Port):
+        yield Kind.NETWORK, resource.network_id
+        yield Kind.MACHINE, resource.machine_id
+        for fixed in resource.fixed_ips:
+            yield Kind.SUBNET, fixed.subnet_id
+    elif isinstance(resource, Router):
+        for interface in resource.interfaces:
+            yield Kind.NETWORK, interface.network_id
+
+
+def _owner(resource: AnyResource) -> str:
+    return "the API" if resource.origin == API_ORIGIN else resource.origin or "nobody"
+
+
+def _removal(resource: AnyResource) -> str:
+    if resource.origin in ("", API_ORIGIN):
+        return "remove that one first"
+    return f"take that one away with: heddle down {resource.origin}"

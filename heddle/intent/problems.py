@@ -1,0 +1,88 @@
+"""What is wrong with a topology file, collected so that all of it is shown at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from heddle.errors import TopologyError
+
+KeyPath = tuple[str | int, ...]
+"""Where a value stands in the file: keys and list indexes from the root."""
+
+_SINGULAR = {
+    "hosts": "host",
+    "networks": "network",
+    "routers": "router",
+    "security_groups": "security group",
+    "machines": "machine",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceMap:
+    """Lines (from 1) of everything in a file."""
+
+    file: Path
+    lines: Mapping[KeyPath, int]
+
+    def line(self, path: KeyPath) -> int:
+        """The line of the value, or of what surrounds it when it is missing."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+    def message(self, path: KeyPath, what: str, line: int | None = None) -> str:
+        """``file:line: object: what``."""
+        label = describe_path(path)
+        place = f"{self.file}:{line or self.line(path)}: "
+        return f"{place}{label}: {what}" if label else f"{place}{what}"
+
+
+class Problems:
+    """Collects problems; ``raise_if_any`` shows all of them in file order."""
+
+    def __init__(self, source: SourceMap) -> None:
+        self.source = source
+        self._found: dict[str, int] = {}
+
+    def add(self, path: KeyPath, what: str, line: int | None = None) -> None:
+        """``what`` reads "what is wrong; what would be right". ``line`` is given
+        when it is not the line of ``path``."""
+        message = self.source.message(path, what, line)
+        self._found.setdefault(message, line or self.source.line(path))
+
+    def raise_if_any(self) -> None:
+        if self._found:
+            ordered = sorted(self._found, key=lambda message: self._found[message])
+            raise TopologyError("\n".join(ordered))
+
+
+def describe_path(path: KeyPath) -> str:
+    """The object for a person: ``machine vm0, nic 1, address``."""
+    if not path:
+        return ""
+    head = str(path[0])
+    if len(path) == 1:
+        return head
+    parts = [f"{_SINGULAR.get(head, head)} {path[1]}"]
+    for key in path[2:]:
+        if isinstance(key, int):
+            # NICs are numbered as the guest's devices are; the line tells the rest.
+            parts[-1:] = [f"nic {key}"] if parts[-1] == "nics" else parts[-1:]
+        elif key != parts[-1]:
+            parts.append(key)
+    return ", ".join(parts)
+
+
+def suggestion(wrong: str, known: Iterable[str]) -> str:
+    """``did you mean "x"?``, or the list of what there is."""
+    names = sorted(known)
+    if close := difflib.get_close_matches(wrong, names, n=1):
+        return f'did you mean "{close[0]}"?'
+    if not names:
+        return "there is none"
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"there is {shown}"

@@ -1,0 +1,370 @@
+"""The keys of a topology file: the one owner of their names, types and defaults.
+
+The checker validates files with these models, and docs/topology-file.md holds
+tables made from them (heddle/intent/reference.py). What one key alone can tell
+is checked here; what needs several objects is checked in check.py.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+
+from heddle.intent.addresses import (
+    SLAAC_PREFIX_BITS,
+    Address,
+    Prefix,
+    parse_address,
+    parse_mac,
+    parse_prefix,
+    parse_subnet,
+)
+from heddle.intent.model import VNI_MAX, Ipv6Mode
+
+BUILT_IN_IMAGE = "tiny"
+NICS_MAX = 24  # what fits into an emulated machine's PCI slots beside its other devices
+FIXED_IPS_MAX = 16
+MEMORY_MIN = 64 << 20
+
+# The data plane's DHCP and RA answers have fixed room (DHCP_OPTIONS_MAX and
+# RA_OPTIONS_MAX of abi.h); what fits these limits fits there.
+DNS_MAX = 4
+HOST_ROUTES_MAX = 6
+SUBNETS_PER_FAMILY_MAX = 4
+DOMAIN_CHARACTERS_MAX = 64
+
+_SIZE = re.compile(r"(\d{1,12})\s*([KMGT]?)(i?B)?", re.IGNORECASE)
+_SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_DOMAIN_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+
+
+class NotYet:
+    """Marks a key of the format that this release knows but refuses."""
+
+
+NOT_YET = NotYet()
+
+
+def _as_mapping(value: object) -> object:
+    """A key without a value ("vm1:") has no keys of its own."""
+    return {} if value is None else value
+
+
+def _as_list(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+def _subnet_list(value: object) -> object:
+    """``cidr`` is one subnet or a list; a subnet is a prefix or a mapping."""
+    items = value if isinstance(value, list) else [] if value is None else [value]
+    return [item if isinstance(item, dict) else {"cidr": item} for item in items]
+
+
+def _join_list(value: object) -> object:
+    if not isinstance(value, list):
+        return value
+    return [{"network": item} if isinstance(item, str) else item for item in value]
+
+
+def parse_size(value: object) -> int:
+    """Bytes from ``256M``, ``1G`` or a plain number of bytes (binary units)."""
+    match = _SIZE.fullmatch(str(value).strip()) if isinstance(value, str | int) else None
+    if match is None or isinstance(value, bool):
+        raise ValueError(f"{value!r} is no size; write one such as 256M or 1G")
+    size = int(match[1]) * _SIZE_UNITS[match[2].upper()]
+    if size < MEMORY_MIN:
+        meant = (
+            f"; did you mean {value}M?" if not match[2] else f"; give {MEMORY_MIN >> 20}M or more"
+        )
+        raise ValueError(f"{value} is less than {MEMORY_MIN >> 20} MiB{meant}")
+    return size
+
+
+def parse_domain(value: object) -> str:
+    """A DNS domain that guests search in."""
+    if not isinstance(value, str) or not all(map(_DOMAIN_LABEL.fullmatch, value.split("."))):
+        raise ValueError(f"{value!r} is no domain name; write one such as web.example")
+    if len(value) > DOMAIN_CHARACTERS_MAX:
+        raise ValueError(
+            f'"{value}" has {len(value)} characters; use at most {DOMAIN_CHARACTERS_MAX}'
+        )
+    return value
+
+
+AddressText = Annotated[Address, PlainValidator(parse_address)]
+PrefixText = Annotated[Prefix, PlainValidator(parse_prefix)]
+SubnetPrefixText = Annotated[Prefix, PlainValidator(parse_subnet)]
+MacText = Annotated[str, PlainValidator(parse_mac)]
+SizeText = Annotated[int, PlainValidator(parse_size)]
+DomainText = Annotated[str, PlainValidator(parse_domain)]
+Addresses = Annotated[list[AddressText], BeforeValidator(_as_list)]
+
+
+class Spec(BaseModel):
+    """A mapping of the file. Strict: no key is ignored, no type is converted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class HostSpec(Spec):
+    """A host of a lab or cluster; it has no keys yet."""
+
+
+class HostRouteSpec(Spec):
+    """A route that guests of a subnet are told of."""
+
+    to: PrefixText = Field(description="Destination prefix.", examples=["10.9.0.0/16"])
+    via: AddressText = Field(
+        description="Next hop: an address of the subnet (IPv6: its gateway).",
+        examples=["172.17.17.9"],
+    )
+
+
+class SubnetSpec(Spec):
+    """A subnet with more to say than its prefix."""
+
+    cidr: SubnetPrefixText = Field(
+        description="The prefix, without host bits; at most /30 (IPv6: /126).",
+        examples=["172.17.17.0/24"],
+    )
+    gateway: AddressText | None = Field(
+        default=None,
+        description="The gateway's address. Default: the first address of the prefix.",
+        examples=["172.17.17.254"],
+    )
+    dhcp: bool = Field(
+        default=True,
+        description="Answer DHCP (IPv4), and DHCPv6 and router solicitations (IPv6).",
+        examples=["false"],
+    )
+    ipv6_mode: Literal["slaac", "dhcpv6-stateful", "dhcpv6-stateless"] | None = Field(
+        default=None,
+        description="How guests get their IPv6 address. Default: `slaac` for a /64, else "
+        "`dhcpv6-stateful`.",
+        examples=["dhcpv6-stateful"],
+    )
+    dns: Annotated[Addresses, Field(max_length=DNS_MAX)] | None = Field(
+        default=None,
+        description="DNS servers, of the subnet's address family. Default: the network's.",
+        examples=["172.17.17.1"],
+    )
+    lease_time: Annotated[int, Field(ge=60, le=0xFFFFFFFF)] = Field(
+        default=86400, description="DHCP lease and address lifetime, seconds.", examples=["3600"]
+    )
+    host_routes: Annotated[list[HostRouteSpec], Field(max_length=HOST_ROUTES_MAX)] = Field(
+        default=[],
+        description="Routes that guests are told of (DHCP option 121, router advertisements).",
+        examples=["[{to: 10.9.0.0/16, via: 172.17.17.9}]"],
+    )
+
+    @property
+    def gateway_ip(self) -> Address:
+        return self.gateway or self.cidr[1]
+
+    @property
+    def mode(self) -> Ipv6Mode | None:
+        """None for IPv4, and where guests get no help with their address."""
+        if self.cidr.version == 4 or not self.dhcp:
+            return None
+        if self.ipv6_mode is not None:
+            return Ipv6Mode(self.ipv6_mode)
+        return Ipv6Mode.SLAAC if self.cidr.prefixlen == SLAAC_PREFIX_BITS else Ipv6Mode.STATEFUL
+
+    @property
+    def slaac_prefix(self) -> IPv6Network | None:
+        """The prefix, when guests form their address in it themselves."""
+        if isinstance(self.cidr, IPv4Network) or self.mode in (None, Ipv6Mode.STATEFUL):
+            return None
+        return self.cidr
+
+
+class NetworkSpec(Spec):
+    """One L2 broadcast domain."""
+
+    cidr: Annotated[list[SubnetSpec], BeforeValidator(_subnet_list)] = Field(
+        default=[],
+        description="The subnets: a prefix, a mapping (see Subnet), or a list of these. Required.",
+        examples=["172.17.17.0/24"],
+    )
+    mode: Literal["overlay", "nat", "host-only", "bridged"] = Field(
+        default="overlay",
+        description="How the network reaches beyond its host. This release: `overlay` only.",
+        examples=["overlay"],
+    )
+    mtu: Annotated[int, Field(ge=576, le=9216)] = Field(
+        default=1450,
+        description="Largest IP packet, the same for every guest; at least 1280 with IPv6.",
+        examples=["1450"],
+    )
+    dns: Annotated[Addresses, Field(max_length=2 * DNS_MAX)] = Field(
+        default=[],
+        description=f"DNS servers for the subnets of their family, at most {DNS_MAX} each.",
+        examples=["[192.168.0.1]"],
+    )
+    domain: DomainText = Field(
+        default="", description="The domain that guests search in.", examples=["web.example"]
+    )
+    vni: Annotated[int, Field(ge=1, le=VNI_MAX)] | None = Field(
+        default=None,
+        description="Network identifier, unique in the store. Default: follows from the name.",
+        examples=["4711"],
+    )
+    uplink: Annotated[Any, NOT_YET] = Field(
+        default=None, description="Device of a bridged network.", examples=["eth1"]
+    )
+    vlan: Annotated[Any, NOT_YET] = Field(
+        default=None, description="VLAN tag on the uplink.", examples=["20"]
+    )
+
+    def dns_of(self, subnet: SubnetSpec) -> list[Address]:
+        """The DNS servers that guests of a subnet are told of."""
+        if subnet.dns is not None:
+            return subnet.dns
+        return [address for address in self.dns if address.version == subnet.cidr.version]
+
+    def subnet_of(self, address: Address) -> SubnetSpec | None:
+        return next((subnet for subnet in self.cidr if address in subnet.cidr), None)
+
+
+class JoinSpec(Spec):
+    """A router's side of a network."""
+
+    network: str = Field(description="Name of the network.", examples=["web"])
+    address: Addresses = Field(
+        default=[],
+        description="The router's own address, one per subnet. Default: the subnet's gateway.",
+        examples=["172.17.17.254"],
+    )
+
+
+class RouteSpec(Spec):
+    """A static route."""
+
+    to: PrefixText = Field(description="Destination prefix.", examples=["10.9.0.0/16"])
+    via: AddressText | None = Field(
+        default=None,
+        description="Next hop: an address in one of the router's networks. "
+        "Without it the route drops what it matches.",
+        examples=["192.168.0.9"],
+    )
+    blackhole: bool = Field(
+        default=False, description="Says outright that the route drops.", examples=["true"]
+    )
+
+
+class RouterSpec(Spec):
+    """Joins networks."""
+
+    networks: Annotated[list[JoinSpec], BeforeValidator(_join_list)] = Field(
+        default=[],
+        description="The networks it joins: names, or mappings (see Router interface).",
+        examples=["[web, db]"],
+    )
+    routes: list[RouteSpec] = Field(
+        default=[],
+        description="Static routes; the longest prefix wins.",
+        examples=["[{to: 10.9.0.0/16, via: 192.168.0.9}]"],
+    )
+    external: Annotated[Any, NOT_YET] = Field(
+        default=None, description="The way out of the cluster.", examples=["nat"]
+    )
+
+
+class NicSpec(Spec):
+    """One network interface of a machine; the first is eth0."""
+
+    network: str = Field(description="Name of the network.", examples=["web"])
+    address: Annotated[Addresses, Field(max_length=FIXED_IPS_MAX)] = Field(
+        default=[],
+        description="Its address, or a list. An address family that is not named gets one.",
+        examples=["172.17.17.2"],
+    )
+    mac: MacText | None = Field(
+        default=None,
+        description="Default: follows from machine and network, under fa:16:3e.",
+        examples=["fa:16:3e:00:00:01"],
+    )
+    security_groups: Annotated[Any, NOT_YET] = Field(
+        default=None, description="What may pass.", examples=["[web]"]
+    )
+    rate: Annotated[Any, NOT_YET] = Field(
+        default=None, description="Bandwidth limits.", examples=["{to_vm: 1gbit}"]
+    )
+    forward: Annotated[Any, NOT_YET] = Field(
+        default=None, description="Ports of the host.", examples=["[{host_port: 8080, port: 80}]"]
+    )
+
+
+class MachineSpec(Spec):
+    """What NICs are in: a VM or a container."""
+
+    kind: Literal["vm", "container"] = Field(
+        default="vm",
+        description="`vm`: a libvirt domain; `container`: a network namespace.",
+        examples=["container"],
+    )
+    host: str | None = Field(
+        default=None, description="Where it runs. Default: this host.", examples=["h1"]
+    )
+    image: str = Field(
+        default=BUILT_IN_IMAGE,
+        description="`tiny` (built in), or a qcow2 or raw file; a relative path starts at the "
+        "topology file. VMs only.",
+        examples=["images/debian.qcow2"],
+    )
+    cpus: Annotated[int, Field(ge=1, le=255)] = Field(
+        default=1, description="Virtual CPUs. VMs only.", examples=["2"]
+    )
+    memory: SizeText = Field(
+        default=256 << 20,
+        description="Size in K, M, G or T (binary), at least 64M. VMs only. Default: 256M.",
+        examples=["256M"],
+    )
+    nics: Annotated[list[NicSpec], Field(max_length=NICS_MAX)] = Field(
+        default=[],
+        description=f"Network interfaces, at most {NICS_MAX}.",
+        examples=["[{network: web, address: 172.17.17.2}]"],
+    )
+
+
+class TopologySpec(Spec):
+    """The whole file."""
+
+    version: Literal[1] = Field(description="Version of this format.", examples=["1"])
+    hosts: Annotated[
+        dict[str, Annotated[HostSpec, BeforeValidator(_as_mapping)]], BeforeValidator(_as_mapping)
+    ] = Field(
+        default={},
+        description="The hosts of a lab or cluster. This release: this host only, or nothing.",
+        examples=["{h1: {}}"],
+    )
+    networks: Annotated[
+        dict[str, Annotated[NetworkSpec, BeforeValidator(_as_mapping)]],
+        BeforeValidator(_as_mapping),
+    ] = Field(default={}, description="Networks by name.", examples=["{web: {cidr: 10.0.0.0/24}}"])
+    routers: Annotated[
+        dict[str, Annotated[RouterSpec, BeforeValidator(_as_mapping)]],
+        BeforeValidator(_as_mapping),
+    ] = Field(default={}, description="Routers by name.", examples=["{main: {networks: [web]}}"])
+    security_groups: Annotated[Any, NOT_YET] = Field(
+        default=None, description="Groups of rules by name.", examples=["{web: []}"]
+    )
+    machines: Annotated[
+        dict[str, Annotated[MachineSpec, BeforeValidator(_as_mapping)]],
+        BeforeValidator(_as_mapping),
+    ] = Field(
+        default={},
+        description="Machines by name.",
+        examples=["{vm0: {nics: [{network: web}]}}"],
+    )
+
+
+def keys_not_yet(spec: Spec) -> list[str]:
+    """The keys given in the file that this release refuses."""
+    fields = type(spec).model_fields
+    return [
+        key for key in fields if key in spec.model_fields_set and NOT_YET in fields[key].metadata
+    ]
