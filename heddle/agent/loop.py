@@ -1,0 +1,326 @@
+"""The agent: named tasks that carry intent into the kernel and facts back.
+
+=============  ==================================================================
+task           what it does
+=============  ==================================================================
+intent         store -> compiler -> applier, change by change
+audit          finds and repairs what was altered behind our back: at once when
+               the kernel tells of it, else within ``AUDIT_SECONDS``
+machines       brings domains and containers to their wanted state
+drops          reads the data plane's ring buffer
+advertise      multicasts router advertisements
+control        serves the control socket
+=============  ==================================================================
+
+Everything that touches the kernel runs in one thread (kernelwork.py),
+everything that touches libvirt in another; what the agent knows is touched by
+the event loop alone. The data plane needs none of this to forward: the agent
+may die at any point.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from heddle import __version__
+from heddle.agent.advertise import Advertiser, Send
+from heddle.agent.board import Board
+from heddle.agent.control import ControlServer
+from heddle.agent.facts import Fact, Facts, Key
+from heddle.agent.kernelwork import KernelWork
+from heddle.agent.notifications import LinkNotifications
+from heddle.applier.applier import Applier, Report
+from heddle.compiler.fragment import Limits
+from heddle.compiler.state import HostDelta, MachineSpec
+from heddle.events.drops import DropEvent
+from heddle.hypervisor.machines import MachineStatus
+from heddle.store.interface import CompactedError, Store
+
+log = logging.getLogger(__name__)
+
+AUDIT_SECONDS = 2.0  # from one regular audit to the next
+AUDIT_PAUSE_LONGEST = 3.0  # when audits are costly; damage is repaired within 5 s even so
+AUDIT_SHARE = 0.05  # of a CPU that audits may take, within that limit
+MACHINES_SECONDS = 4.0  # from one look at the machines to the next
+MACHINES_SECONDS_BOOTING = 0.3  # the same while one is on its way
+RETRY_SECONDS = 1.0
+REPAIRS_KEPT = 20
+ACTIONS_LOGGED = 20
+EVENTS_QUEUED = 1000  # per listener; a slow one loses the oldest
+
+
+class Machines(Protocol):
+    """Brings machines to their wanted state; blocks while it does."""
+
+    def reconcile(self, specs: Mapping[str, MachineSpec]) -> dict[str, MachineStatus]: ...
+
+
+class DropRecords(Protocol):
+    """The data plane's ring buffer."""
+
+    def fileno(self) -> int: ...
+
+    def consume(self) -> list[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an agent is made of."""
+
+    store: Store
+    applier: Applier
+    limits: Limits
+    machines: Machines
+    drops: DropRecords
+    decode_drop: Callable[[bytes], DropEvent]
+    notifications: LinkNotifications
+    send: Send
+
+
+class Agent:
+    """One host's agent. ``run`` returns after ``stop``."""
+
+    def __init__(
+        self, host: str, parts: Parts, socket_path: Path, *, on_demand: bool = False
+    ) -> None:
+        self._host = host
+        self._on_demand = on_demand
+        self._parts = parts
+        self._control = ControlServer(self, socket_path)
+        self._facts = Facts(parts.store)
+        self._board = Board(self._facts)
+        self._advertiser = Advertiser(parts.send)
+        self._kernel = KernelWork(host, parts.applier, parts.limits)
+        self._hypervisor = ThreadPoolExecutor(1, "hypervisor")
+        self._suspicion = asyncio.Event()
+        self._machines_due = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._listeners: set[asyncio.Queue[DropEvent]] = set()
+        self._started_at = _now()
+        self._revision: int | None = None  # applied
+        self._repaired = 0
+        self._repairs: deque[dict[str, str]] = deque(maxlen=REPAIRS_KEPT)
+        self._errors: dict[str, str] = {}  # by task
+
+    # ---- life ----------------------------------------------------------
+
+    async def run(self) -> None:
+        """Work until ``stop`` is called. The data plane stays as it is."""
+        works: dict[str, Callable[[], Awaitable[None]]] = {
+            "control": self._control.serve,
+            "intent": self._follow_intent,
+            "audit": self._watch_kernel,
+            "machines": self._keep_machines,
+            "drops": self._read_drops,
+            "advertise": self._advertiser.run,
+        }
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._keep(n, w), name=n) for n, w in works.items()]
+                await self._stopping.wait()
+                for task in tasks:
+                    task.cancel()
+        finally:
+            self._kernel.close()
+            self._hypervisor.shutdown(cancel_futures=True)
+            self._facts.put(("agent", self._host), {**self.describe(), "state": "stopped"})
+            self._facts.flush()
+
+    async def _keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Run a task for ever. The one place where any exception may end: what
+        the task was at stays wanted, its error is visible in ``heddle show``,
+        and the task begins anew from what the store and the kernel hold."""
+        while True:
+            try:
+                await work()
+            except Exception as error:
+                log.exception("%s failed, will retry", name)
+                self._errors[name] = str(error) or type(error).__name__
+                self._publish()
+            await asyncio.sleep(RETRY_SECONDS)
+
+    # ---- what the control socket offers --------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        """The agent's fact about itself."""
+        return {
+            "state": "running",
+            "pid": os.getpid(),
+            "version": __version__,
+            "started_at": self._started_at,
+            "on_demand": self._on_demand,
+            "revision": self._revision,
+            "repaired": self._repaired,
+            "repairs": list(self._repairs),
+            "pending": dict(self._kernel.pending),
+            "errors": dict(self._errors),
+        }
+
+    def reconcile(self) -> None:
+        """Look for damage now."""
+        self._suspicion.set()
+        self._machines_due.set()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def follow_facts(self) -> AsyncIterator[dict[Key, Fact | None]]:
+        return self._facts.follow()
+
+    async def follow_events(self) -> AsyncIterator[dict[str, Any]]:
+        """Drop events from now on."""
+        queue: asyncio.Queue[DropEvent] = asyncio.Queue(EVENTS_QUEUED)
+        self._listeners.add(queue)
+        try:
+            while True:
+                yield (await queue.get()).as_json()
+        finally:
+            self._listeners.discard(queue)
+
+    def _publish(self) -> None:
+        self._facts.put(("agent", self._host), self.describe())
+        self._facts.flush()
+
+    # ---- intent --------------------------------------------------------
+
+    async def _follow_intent(self) -> None:
+        revision = await self._start()
+        try:
+            async for changes in self._parts.store.watch(revision):
+                delta, report = await self._kernel.step(changes)
+                self._settle(delta, report, changes[-1].revision)
+        except CompactedError:
+            log.info("fell behind the store's log of changes: reading everything")
+
+    async def _start(self) -> int:
+        """Take over all intent; return its revision."""
+        snapshot = self._parts.store.snapshot()
+        delta, report = await self._kernel.start(snapshot)
+        self._board.restart()
+        self._settle(delta, report, snapshot.revision)
+        self._board.forget_strangers()
+        self._facts.flush()
+        return snapshot.revision
+
+    def _settle(self, delta: HostDelta, report: Report, revision: int) -> None:
+        """Record what has been carried out."""
+        _log_report(f"revision {revision}", report)
+        self._revision = revision
+        self._board.applied(delta, self._kernel.pending)
+        self._board.reject(self._kernel.rejected)
+        self._advertiser.update(delta)
+        if delta.machines or delta.links:
+            self._machines_due.set()
+        self._errors.pop("intent", None)
+        self._publish()
+
+    # ---- audit ---------------------------------------------------------
+
+    async def _watch_kernel(self) -> None:
+        loop = asyncio.get_running_loop()
+        notifications = self._parts.notifications
+        loop.add_reader(notifications.fileno(), self._notified)
+        try:
+            while True:
+                pause = min(self._kernel.audit_seconds / AUDIT_SHARE, AUDIT_PAUSE_LONGEST)
+                await asyncio.sleep(pause)
+                await _wait(self._suspicion, AUDIT_SECONDS - pause)
+                if self._revision is not None:
+                    await self._audit()
+        finally:
+            loop.remove_reader(notifications.fileno())
+
+    def _notified(self) -> None:
+        """The kernel told of a change. While we work it is our own doing; if it
+        was not, the next regular audit finds it."""
+        if self._parts.notifications.drain() and not self._kernel.busy:
+            self._suspicion.set()
+
+    async def _audit(self) -> None:
+        before = self._kernel.pending
+        report = await self._kernel.audit()
+        self._errors.pop("audit", None)
+        if not report.changes and before == self._kernel.pending:
+            self._facts.flush()  # what an earlier flush could not write
+            return
+        _log_report("repair", report)
+        self._repaired += len(report.changes)
+        at = _now()
+        self._repairs.extend({"at": at, "what": f"{a.verb} {a.what}"} for a in report.changes)
+        self._board.repaired(self._kernel.pending)
+        self._machines_due.set()  # a link made anew has to be plugged in again
+        self._publish()
+
+    # ---- machines ------------------------------------------------------
+
+    async def _keep_machines(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._machines_due.clear()
+            booting = False
+            if self._revision is not None:
+                specs = dict(self._board.specs)
+                statuses = await loop.run_in_executor(
+                    self._hypervisor, self._parts.machines.reconcile, specs
+                )
+                self._board.machines(statuses)
+                booting = any(_on_its_way(specs.get(i), s) for i, s in statuses.items())
+                self._errors.pop("machines", None)
+                self._publish()
+            pause = MACHINES_SECONDS_BOOTING if booting else MACHINES_SECONDS
+            await _wait(self._machines_due, pause)
+
+    # ---- drops ---------------------------------------------------------
+
+    async def _read_drops(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._parts.drops.fileno(), self._take_drops)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            loop.remove_reader(self._parts.drops.fileno())
+
+    def _take_drops(self) -> None:
+        records = self._parts.drops.consume()
+        if not self._listeners:
+            return
+        for event in map(self._parts.decode_drop, records):
+            for queue in self._listeners:
+                if queue.full():
+                    queue.get_nowait()
+                queue.put_nowait(event)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, or so long; take it back either way."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), max(seconds, 0))
+    event.clear()
+
+
+def _on_its_way(spec: MachineSpec | None, status: MachineStatus) -> bool:
+    """Whether a machine is going to change by itself soon."""
+    return spec is not None and spec.running and not status.ready and status.state != "error"
+
+
+def _log_report(occasion: str, report: Report) -> None:
+    for action in report.changes[:ACTIONS_LOGGED]:
+        log.info("%s: %s %s", occasion, action.verb, action.what)
+    if len(report.changes) > ACTIONS_LOGGED:
+        log.info("%s: %d changes in all", occasion, len(report.changes))
+    for name, error in report.failures.items():
+        log.warning("%s: %s: %s", occasion, name, error)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,85 @@
+"""Changes of intent from topology files, shared by up, apply and down.
+
+Imported by these commands only: it loads the intent model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from heddle.errors import ConflictError
+from heddle.intent.expand import expand
+from heddle.intent.model import AnyResource, Kind, Machine
+from heddle.intent.plan import Plan, plan
+from heddle.intent.topology import Topology
+from heddle.paths import host_name
+from heddle.store.interface import Snapshot, Store, Transaction
+
+_ATTEMPTS = 5  # when someone else commits between our reading and writing
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a file wants, against what is stored."""
+
+    objects: Sequence[AnyResource]
+    plan: Plan
+    snapshot: Snapshot
+
+    def names(self, kind: Kind) -> dict[str, str]:
+        """Ids and names of the file's objects of a kind."""
+        return {item.id: item.name for item in self.objects if item.kind is kind}
+
+
+def wanted_by(topology: Topology, store: Store, *, running: bool) -> Wanted:
+    """Expand a file and compare; ``running`` wants its machines booted."""
+    snapshot = store.snapshot()
+    objects = expand(topology, snapshot, host_name(), topology.origin)
+    if running:
+        objects = [_running(item) for item in objects]
+    return Wanted(objects, plan(snapshot, objects, topology.origin), snapshot)
+
+
+def commit(store: Store, decide: Callable[[], Wanted]) -> tuple[Wanted, int]:
+    """Write what ``decide`` wants; decide again when someone else was faster."""
+    for _ in range(_ATTEMPTS - 1):
+        wanted = decide()
+        try:
+            return wanted, _write(store, wanted)
+        except ConflictError:
+            continue
+    wanted = decide()
+    return wanted, _write(store, wanted)
+
+
+def remove(store: Store, chosen: Callable[[AnyResource], bool]) -> tuple[list[AnyResource], int]:
+    """Delete the objects for which ``chosen`` holds; return them and the revision."""
+    snapshot = store.snapshot()
+    doomed = [item for item in _all(snapshot) if chosen(item)]
+    revision = store.commit(Transaction(delete=[(item.kind, item.id) for item in doomed]))
+    return doomed, revision
+
+
+def print_plan(changes: Plan) -> None:
+    """One ``+``, ``~`` or ``-`` line per object."""
+    print("\n".join(changes.lines()) or "nothing to change", flush=True)
+
+
+def _write(store: Store, wanted: Wanted) -> int:
+    return store.commit(
+        Transaction(
+            put=wanted.plan.put,
+            delete=wanted.plan.removed,
+            expected_revision=wanted.snapshot.revision,
+        )
+    )
+
+
+def _running(item: AnyResource) -> AnyResource:
+    return item.model_copy(update={"running": True}) if isinstance(item, Machine) else item
+
+
+def _all(snapshot: Snapshot) -> Iterable[AnyResource]:
+    for objects in snapshot.objects.values():
+        yield from objects.values()

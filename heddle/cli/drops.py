@@ -1,0 +1,87 @@
+"""heddle drops"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from heddle.agent.client import AgentClient
+from heddle.cli.options import add_json, describe, require_root
+from heddle.cli.table import render, render_json
+from heddle.cli.view import View
+from heddle.datapath.loader import Datapath
+from heddle.events.counters import DropCount, read_drops
+from heddle.events.naming import PortNames
+from heddle.events.reasons import explain
+from heddle.paths import host_name
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    describe(
+        parser,
+        "Say why packets were dropped, counted by the port that sent them and by reason, most\n"
+        "first. docs/drops.md has what to do about each. Works with the agent dead; only\n"
+        "--follow needs it.",
+        ("heddle drops", "the counters, with what each reason means"),
+        ("heddle drops --port vm0", "those of one machine (or of vm0:1, its second NIC)"),
+        ("heddle drops --follow", "dropped frames as they come (sampled), until Ctrl-C"),
+    )
+    parser.add_argument("--port", metavar="PORT", help="MACHINE or MACHINE:NIC")
+    parser.add_argument("--follow", action="store_true", help="show events as they come")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    require_root("heddle drops")
+    names = View().names
+    if arguments.follow:
+        _follow(names, arguments.port, as_json=arguments.json)
+    datapath = Datapath.open(host_name())
+    try:
+        counts = [c for c in read_drops(datapath) if _wanted(names, c.ifindex, arguments.port)]
+    finally:
+        datapath.close()
+    if arguments.json:
+        print(render_json([_as_json(names, count) for count in counts]))
+    elif counts:
+        print(_table(names, counts))
+    else:
+        print("no packet was dropped")
+    return 0
+
+
+def _wanted(names: PortNames, ifindex: int, port: str | None) -> bool:
+    if port is None:
+        return True
+    label = names.label(ifindex)
+    return port in (label, label.rsplit(":", 1)[0])
+
+
+def _table(names: PortNames, counts: list[DropCount]) -> str:
+    rows = [
+        (names.label(c.ifindex), c.packets, c.bytes, c.reason, explain(c.reason).meaning)
+        for c in counts
+    ]
+    return render(("port", "packets", "bytes", "reason", "meaning"), rows)
+
+
+def _as_json(names: PortNames, count: DropCount) -> dict[str, Any]:
+    reason = explain(count.reason)
+    port = names.label(count.ifindex)
+    return {"port": port, **count._asdict(), "meaning": reason.meaning, "remedy": reason.remedy}
+
+
+def _follow(names: PortNames, port: str | None, *, as_json: bool) -> None:
+    """Print events until interrupted."""
+    with AgentClient() as client:
+        for event in client.stream("events"):
+            if not _wanted(names, event["ifindex"], port):
+                continue
+            label = names.label(event["ifindex"])
+            if as_json:
+                line = json.dumps({"port": label, **event})
+            else:
+                time = event["at"].split("T")[1][:12]
+                line = f"{time}  {label}  {event['reason']}  {event['summary']}"
+            print(line, flush=True)

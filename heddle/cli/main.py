@@ -1,0 +1,131 @@
+"""The heddle command: a table of subcommands, each a module loaded when used.
+
+argparse from the standard library, not a framework: a read command has to
+answer within 0.3 s, and importing typer with rich alone takes half of that.
+
+A command module offers ``configure(parser)`` and ``run(arguments) -> exit code``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, cast
+
+from heddle import __version__
+from heddle.errors import HeddleError
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_WRONG_REQUEST = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+class Command(NamedTuple):
+    """A line of the table: the module under heddle.cli and what it is for."""
+
+    module: str
+    summary: str
+
+
+class CommandModule(Protocol):
+    def configure(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, arguments: argparse.Namespace) -> int: ...
+
+
+COMMANDS = {
+    "up": Command("up", "make a topology file real: start the agent, boot the machines, wait"),
+    "apply": Command("apply", "change intent to what a topology file says"),
+    "down": Command("down", "remove what a topology file owns, or everything"),
+    "show": Command("show", "list objects with their state"),
+    "exec": Command("exec_", "run a command in a machine"),
+    "vm": Command("vm", "list, start, stop and enter virtual machines"),
+    "trace": Command("trace", "say what would happen to a packet, stage by stage"),
+    "drops": Command("drops", "why packets were dropped, by port"),
+    "top": Command("top", "live traffic rates by port"),
+    "doctor": Command("doctor", "what this kernel and machine can do"),
+    "agent": Command("agent", "run the daemon of this host"),
+}
+
+_EPILOG = """\
+examples:
+  heddle up examples/two-subnets.yaml    a network with two machines, running
+  heddle show                            what there is, and how it is
+  heddle trace vm0 vm1 --tcp 80          the way of a packet
+  heddle down                            take everything away again
+
+`heddle COMMAND --help` has the options and examples of each command.
+Exit codes: 0 done, 1 it failed, 2 the request was wrong.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the console script's entry point."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except HeddleError as error:
+        for line in str(error).splitlines():  # a wrong file may have several problems
+            print(f"heddle: {line}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nheddle: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has gone. Python would complain on exit when
+        # it flushes, so give it somewhere to flush to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
+
+
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """The parser of one subcommand."""
+    parser = argparse.ArgumentParser(
+        prog=f"heddle {name}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _load(name).configure(parser)
+    return parser
+
+
+def top_parser() -> argparse.ArgumentParser:
+    """The parser of the bare command; it knows subcommands by name only."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    parser = argparse.ArgumentParser(
+        prog="heddle",
+        usage="heddle [--version] [--help] COMMAND ...",
+        description="A virtual switch and router for the machines of this host.\n\ncommands:\n"
+        + "\n".join(lines),
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"heddle {__version__}")
+    return parser
+
+
+def _dispatch(words: list[str]) -> int:
+    if words and words[0] in COMMANDS:
+        arguments = command_parser(words[0]).parse_args(words[1:])
+        return _load(words[0]).run(arguments)
+    parser = top_parser()
+    if not words:
+        parser.print_help(sys.stderr)
+        return EXIT_WRONG_REQUEST
+    parser.parse_known_args(words)  # --help and --version end here
+    parser.error(f"no command {words[0]!r}; `heddle --help` lists them")
+
+
+def _load(name: str) -> CommandModule:
+    module = importlib.import_module(f"heddle.cli.{COMMANDS[name].module}")
+    return cast(CommandModule, module)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""What several commands' parsers share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from heddle.errors import OperationError
+
+
+def describe(parser: argparse.ArgumentParser, text: str, *examples: tuple[str, str]) -> None:
+    """Give a command its description and its examples: (command, what it does)."""
+    parser.description = text
+    width = max(len(command) for command, _ in examples)
+    lines = (f"  {command:<{width}}  {does}" for command, does in examples)
+    parser.epilog = "examples:\n" + "\n".join(lines)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def add_timeout(parser: argparse.ArgumentParser, seconds: int, what: str) -> None:
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=seconds,
+        metavar="SECONDS",
+        help=f"how long to wait until {what} (default: {seconds})",
+    )
+
+
+def require_root(command: str) -> None:
+    """Say once, before anything is touched, that a command needs root."""
+    if os.geteuid() != 0:
+        raise OperationError(f"{command} needs root: try `sudo {_invocation()}`")
+
+
+def _invocation() -> str:
+    return " ".join(["heddle", *sys.argv[1:]])

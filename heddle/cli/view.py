@@ -1,0 +1,69 @@
+"""What is stored, as read commands need it: plain dicts, read in one go, with
+the agent dead or alive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+from heddle.errors import NotFoundError
+from heddle.events.naming import PortNames
+from heddle.paths import store_file
+from heddle.store.reader import read_objects, read_statuses
+
+Item = dict[str, Any]
+
+
+class View:
+    """Intent and facts as of now."""
+
+    def __init__(self) -> None:
+        self.objects: list[Item] = read_objects(store_file())
+        self.statuses = read_statuses(store_file())
+
+    @cached_property
+    def by_id(self) -> dict[str, Item]:
+        return {item["id"]: item for item in self.objects}
+
+    @cached_property
+    def names(self) -> PortNames:
+        return PortNames(self.objects)
+
+    def of_kind(self, kind: str) -> list[Item]:
+        return [item for item in self.objects if item["kind"] == kind]
+
+    def status(self, item: Item) -> Item:
+        """The facts about an object; empty when there are none."""
+        return self.statuses.get((item["kind"], item["id"]), {})
+
+    def find(self, kind: str, name: str) -> Item:
+        """An object by name, or by id or the beginning of it."""
+        items = self.of_kind(kind)
+        found = [item for item in items if item["name"] == name]
+        found = found or [item for item in items if item["id"].startswith(name)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise NotFoundError(f"{kind} {name!r}: that begins several ids; give more of it")
+        raise NotFoundError(f"no {kind} {name!r}; there is: {_enumeration(items)}")
+
+    def ports_of(self, machine: Item) -> list[Item]:
+        """A machine's ports in the order of its NICs."""
+        ports = (port for port in self.of_kind("port") if port["machine_id"] == machine["id"])
+        return sorted(ports, key=lambda port: int(port["nic"]))
+
+    def name_of(self, object_id: str) -> str:
+        item = self.by_id.get(object_id)
+        return item["name"] if item else object_id
+
+
+def addresses(port: Item) -> list[str]:
+    """The fixed addresses of a port."""
+    return [fixed["ip"] for fixed in port["fixed_ips"]]
+
+
+def _enumeration(items: Iterable[Item], limit: int = 12) -> str:
+    names = sorted(item["name"] for item in items)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more if names else "none"

@@ -1,0 +1,112 @@
+"""Waits for the agent to have done something, by following its facts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from heddle.agent.client import AgentClient
+from heddle.cli.progress import Progress
+from heddle.errors import HypervisorError, OperationError
+from heddle.paths import host_name
+
+Facts = dict[tuple[str, str], dict[str, Any]]
+Missing = Callable[[Facts], str]
+"""What is still missing, in words; nothing missing is the empty string."""
+
+
+def wait_for(missing: Missing, progress: Progress, seconds: float) -> None:
+    """Until nothing is missing. OperationError says what was, in the end."""
+    deadline = time.monotonic() + seconds
+    facts: Facts = {}
+    words = "no word from the agent"
+    try:
+        with AgentClient() as client:
+            client.request("reconcile")  # now rather than in some seconds
+            for message in client.stream("facts", deadline):
+                _take(facts, message["facts"])
+                words = missing(facts)
+                if not words:
+                    return
+                progress.say(words)
+    except TimeoutError:
+        raise OperationError(
+            f"not done after {seconds:.0f} s: {words}; the agent goes on, `heddle show` tells how"
+        ) from None
+
+
+def applied(revision: int) -> Missing:
+    """Missing until the kernel is as this revision of intent wants it."""
+    agent = ("agent", host_name())
+
+    def missing(facts: Facts) -> str:
+        reached = facts.get(agent, {}).get("revision")
+        if reached is not None and reached >= revision:
+            return ""
+        return f"applying revision {revision}"
+
+    return missing
+
+
+def ready(revision: int, machines: dict[str, str], ports: dict[str, str]) -> Missing:
+    """Missing until these machines and ports (id to name) work.
+
+    Raises HypervisorError when the agent fails to start a machine meanwhile.
+    """
+    began = datetime.now(UTC).isoformat(timespec="milliseconds")
+    is_applied = applied(revision)
+
+    def missing(facts: Facts) -> str:
+        if words := is_applied(facts):
+            return words
+        for machine_id, name in machines.items():
+            _check_machine(name, facts.get(("machine", machine_id), {}), began)
+        waiting = [n for i, n in machines.items() if not _is_ready(facts.get(("machine", i), {}))]
+        if waiting:
+            return _words("machines", "ready", machines, waiting)
+        waiting = [n for i, n in ports.items() if not _is_active(facts.get(("port", i), {}))]
+        return _words("ports", "active", ports, waiting) if waiting else ""
+
+    return missing
+
+
+def gone(revision: int, objects: Iterable[tuple[str, str]]) -> Missing:
+    """Missing until no fact is left of these objects (kind, id)."""
+    keys = list(objects)
+    is_applied = applied(revision)
+
+    def missing(facts: Facts) -> str:
+        left = sum(key in facts for key in keys)
+        return is_applied(facts) or (f"{left} of {len(keys)} still there" if left else "")
+
+    return missing
+
+
+def _take(facts: Facts, changes: list[Any]) -> None:
+    for kind, name, fact in changes:
+        if fact is None:
+            facts.pop((kind, name), None)
+        else:
+            facts[(kind, name)] = fact
+
+
+def _check_machine(name: str, fact: dict[str, Any], began: str) -> None:
+    if fact.get("state") == "error" and fact.get("at", "") >= began:
+        raise HypervisorError(
+            f"machine {name}: {fact['error']} (the agent keeps trying; `heddle down` ends that)"
+        )
+
+
+def _is_ready(fact: dict[str, Any]) -> bool:
+    return fact.get("state") == "running" and bool(fact.get("ready"))
+
+
+def _is_active(fact: dict[str, Any]) -> bool:
+    return fact.get("state") == "active"
+
+
+def _words(what: str, state: str, wanted: dict[str, str], waiting: list[str]) -> str:
+    some = ", ".join(sorted(waiting)[:5]) + (", ..." if len(waiting) > 5 else "")
+    return f"{len(wanted) - len(waiting)} of {len(wanted)} {what} {state}, waiting for {some}"
