@@ -1,0 +1,48 @@
+"""The scripts tell the truth: exit codes, and the command that repeats a failure."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import heddle
+
+CHECKOUT = Path(heddle.__file__).parent.parent
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, check=False, cwd=CHECKOUT, capture_output=True, text=True)
+
+
+def test_setup_has_nothing_to_do_the_second_time() -> None:
+    run("scripts/setup", "test")
+    start = time.monotonic()
+    done = run("scripts/setup", "test")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize(("body", "exit_code"), [("assert True", 0), ("assert False", 1)])
+def test_exit_code_and_repeat_command(body: str, exit_code: int, tmp_path: Path) -> None:
+    file = tmp_path / "test_sample.py"
+    file.write_text(f"def test_sample():\n    {body}\n")
+    done = run("scripts/test", "-p", "tests.conftest", file)
+    assert done.returncode == exit_code, done.stdout + done.stderr
+    assert ("repeat with: scripts/test '" in done.stdout) == bool(exit_code)
+
+
+def test_setup_refuses_what_it_does_not_know() -> None:
+    done = run("scripts/setup", "everything")
+    assert done.returncode == 1
+    assert "usage: scripts/setup" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "path", [*CHECKOUT.glob("scripts/*"), CHECKOUT / ".ci/run"], ids=lambda path: path.name
+)
+def test_scripts_can_be_run(path: Path) -> None:
+    assert path.read_text().startswith("#!/usr/bin/env bash\n")
+    assert path.stat().st_mode & 0o111 == 0o111
