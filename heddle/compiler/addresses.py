@@ -7,6 +7,7 @@ no address; admission.py keeps such objects out.
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
+from socket import AF_INET, AF_INET6, inet_pton  # ipaddress takes 20 times as long
 
 _MAPPED_PREFIX = bytes(10) + b"\xff\xff"
 _MAPPED_BITS = 96
@@ -22,7 +23,10 @@ def is_ipv6(text: str) -> bool:
 
 def packed(text: str) -> bytes:
     """4 or 16 bytes."""
-    return ip_address(text).packed
+    try:
+        return inet_pton(AF_INET6 if is_ipv6(text) else AF_INET, text)
+    except OSError as error:
+        raise ValueError(f"{text!r} is not an IP address") from error
 
 
 def mapped(text: str) -> bytes:

@@ -23,70 +23,82 @@ class Admission:
     """All objects as given, and who claims what."""
 
     def __init__(self, host: str) -> None:
+        self.admitted: dict[ObjectKey, AnyResource] = {}
+        self._refused: dict[ObjectKey, AnyResource] = {}
         self._host = host
-        self._given: dict[ObjectKey, AnyResource] = {}
-        self._claimants: dict[Question, tuple[ObjectKey, ...]] = {}  # first one wins
-        self._refused: set[ObjectKey] = set()
-
-    def admitted(self, key: ObjectKey) -> AnyResource | None:
-        return None if key in self._refused else self._given.get(key)
+        self._first: dict[Question, ObjectKey] = {}  # by claim
+        self._contested: dict[Question, list[ObjectKey]] = {}  # all, when several claim
 
     def holder(self, claim: Question) -> ObjectKey | None:
         """The object that has what is claimed."""
-        claimants = self._claimants.get(claim)
-        if claimants is None or claimants[0] in self._refused:
-            return None
-        return claimants[0]
+        first = self._first.get(claim)
+        return first if first in self.admitted else None
 
     def claims_of(self, resource: AnyResource | None) -> set[Question]:
         return set() if resource is None else set(claims_of(resource, self._host))
 
-    def put(self, key: ObjectKey, value: AnyResource | None) -> set[ObjectKey]:
+    def put(self, key: ObjectKey, value: AnyResource | None) -> list[ObjectKey]:
         """Replace an object; ``value`` None removes it. Returns the other objects
-        whose claims this touches: ``judge`` must follow for them and for ``key``."""
-        before = self.claims_of(self._given.get(key))
+        with a claim that it makes or gives up: ``judge`` must follow for those and
+        for ``key``."""
+        old = self.admitted.pop(key, None) or self._refused.pop(key, None)
+        before = self.claims_of(old)
         after = self.claims_of(value)
-        rivals: set[ObjectKey] = set()
-        for claim in before ^ after:
-            others = tuple(k for k in self._claimants.get(claim, ()) if k != key)
-            rivals.update(others)
-            self._set_claimants(claim, (*others, key) if claim in after else others)
-        if value is None:
-            self._given.pop(key, None)
-        else:
-            self._given[key] = value
+        rivals: list[ObjectKey] = []
+        for claim in before - after:
+            rivals += self._withdraw(claim, key)
+        for claim in after - before:
+            rivals += self._claim(claim, key)
+        if value is not None:
+            self._refused[key] = value
         return rivals
 
     def judge(self, key: ObjectKey) -> None:
         """Decide anew whether an object takes part."""
-        if self._fault(key) is None:
-            self._refused.discard(key)
-        else:
-            self._refused.add(key)
+        resource = self.admitted.pop(key, None) or self._refused.pop(key, None)
+        if resource is None:
+            return
+        fits = fault_of(resource) is None and self._lost_claim(key, resource) is None
+        (self.admitted if fits else self._refused)[key] = resource
 
     def faults(self) -> dict[ObjectKey, str]:
         """Why each refused object is left out: one line that names the object."""
-        return {key: self._fault(key) or "" for key in sorted(self._refused)}
+        return {key: self._fault(key, self._refused[key]) for key in sorted(self._refused)}
 
-    def _set_claimants(self, claim: Question, claimants: tuple[ObjectKey, ...]) -> None:
-        if claimants:
-            self._claimants[claim] = tuple(sorted(claimants, key=_order))
+    def _claim(self, claim: Question, key: ObjectKey) -> list[ObjectKey]:
+        """Returns the other claimants."""
+        first = self._first.setdefault(claim, key)
+        if first is key:
+            return []
+        others = self._contested.get(claim, [first])
+        self._contested[claim] = sorted((*others, key), key=_order)
+        self._first[claim] = self._contested[claim][0]
+        return others
+
+    def _withdraw(self, claim: Question, key: ObjectKey) -> list[ObjectKey]:
+        """Returns the other claimants."""
+        others = [other for other in self._contested.pop(claim, ()) if other != key]
+        if len(others) > 1:
+            self._contested[claim] = others
+        if others:
+            self._first[claim] = others[0]
         else:
-            del self._claimants[claim]
+            del self._first[claim]
+        return others
 
-    def _fault(self, key: ObjectKey) -> str | None:
-        resource = self._given.get(key)
-        if resource is None:
+    def _lost_claim(self, key: ObjectKey, resource: AnyResource) -> Question | None:
+        """The first claim of the object in which another comes before it."""
+        if not self._contested:
             return None
-        malformed = fault_of(resource)
-        if malformed is not None:
-            return f"{key[0]} {resource.name}: {malformed}; correct it"
-        for claim in claims_of(resource, self._host):
-            first = self._claimants[claim][0]
-            if first != key:
-                name = self._given[first].name
-                return (
-                    f"{key[0]} {resource.name}: {describe(claim)} belongs to "
-                    f"{first[0]} {name}; change one of them"
-                )
-        return None
+        return next((c for c in claims_of(resource, self._host) if self._first[c] != key), None)
+
+    def _fault(self, key: ObjectKey, resource: AnyResource) -> str:
+        reason = fault_of(resource) or self._rivalry(key, resource)
+        return f"{key[0]} {resource.name}: {reason}"
+
+    def _rivalry(self, key: ObjectKey, resource: AnyResource) -> str:
+        claim = self._lost_claim(key, resource)
+        assert claim is not None, "a refused object is malformed or not first"
+        first = self._first[claim]
+        other = self.admitted.get(first) or self._refused[first]
+        return f"{describe(claim)} belongs to {first[0]} {other.name}; change one of them"

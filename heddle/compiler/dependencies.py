@@ -71,7 +71,7 @@ class View:
         """Destinations of all static routes with this next hop, sorted."""
         question = routed_to(network_id, address)
         self.reads[question] = None
-        pairs = cast(tuple[tuple[str, str], ...], self._index.members(question))
+        pairs = cast("tuple[tuple[str, str], ...]", self._index.members(question))
         return sorted({destination for _, destination in pairs})
 
     def holder(self, network_id: str, address: str) -> ObjectKey | None:
@@ -91,61 +91,68 @@ class View:
     def _object(self, model: type[_Resource], object_id: str) -> _Resource | None:
         key = (model.kind, object_id)
         self.reads[key] = None
-        return cast(_Resource | None, self._index.get(key))
+        return cast("_Resource | None", self._index.get(key))
 
     def _ids(self, question: Question) -> tuple[str, ...]:
         self.reads[question] = None
-        return cast(tuple[str, ...], self._index.members(question))
+        return cast("tuple[str, ...]", self._index.members(question))
 
 
-class _Answer:
-    """Who used the answer to one question. Kept as an object, so that the many
-    readers of a shared question hold it only once."""
+class _Shared:
+    """The readers of a question that more than one fragment asked. All of them
+    keep this one copy of the question."""
 
     __slots__ = ("question", "readers")
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Question, readers: set[ObjectKey]) -> None:
         self.question = question
-        self.readers: set[ObjectKey] = set()
+        self.readers = readers
 
 
 class Dependencies:
     """From questions to the fragments that asked them."""
 
     def __init__(self) -> None:
-        self._answers: dict[Question, _Answer] = {}
-        self._used: dict[ObjectKey, tuple[_Answer, ...]] = {}
+        # Most questions have a single reader, which is kept bare: with many
+        # ports this is where the memory goes.
+        self._readers: dict[Question, ObjectKey | _Shared] = {}
+        self._asked: dict[ObjectKey, tuple[Question, ...]] = {}
 
-    def record(self, reader: ObjectKey, reads: Iterable[Question]) -> None:
-        """Replace what is known about a fragment; no reads: forget it."""
-        before = self._used.get(reader, ())
-        after = tuple(self._answer(question) for question in reads)
-        for answer in after:
-            answer.readers.add(reader)
+    def record(self, reader: ObjectKey, questions: Iterable[Question]) -> None:
+        """Replace what is known about a fragment; no questions: forget it."""
+        before = self._asked.pop(reader, ())
+        after = tuple([self._add(question, reader) for question in questions])
         if after:
-            self._used[reader] = after
-        else:
-            self._used.pop(reader, None)
-        if before != after:
-            self._forget(reader, set(before) - set(after))
+            self._asked[reader] = after
+        if before and before != after:
+            for question in set(before) - set(after):
+                self._discard(question, reader)
 
     def readers(self, questions: Iterable[Question]) -> set[ObjectKey]:
         """Every fragment that used the answer to one of the questions."""
         found: set[ObjectKey] = set()
         for question in questions:
-            answer = self._answers.get(question)
-            if answer is not None:
-                found |= answer.readers
+            readers = self._readers.get(question)
+            if isinstance(readers, _Shared):
+                found |= readers.readers
+            elif readers is not None:
+                found.add(readers)
         return found
 
-    def _answer(self, question: Question) -> _Answer:
-        answer = self._answers.get(question)
-        if answer is None:
-            answer = self._answers[question] = _Answer(question)
-        return answer
+    def _add(self, question: Question, reader: ObjectKey) -> Question:
+        """Returns the copy of the question to keep."""
+        readers = self._readers.setdefault(question, reader)
+        if isinstance(readers, _Shared):
+            readers.readers.add(reader)
+            return readers.question
+        if readers != reader:
+            self._readers[question] = _Shared(question, {readers, reader})
+        return question
 
-    def _forget(self, reader: ObjectKey, answers: set[_Answer]) -> None:
-        for answer in answers:
-            answer.readers.discard(reader)
-            if not answer.readers:
-                del self._answers[answer.question]
+    def _discard(self, question: Question, reader: ObjectKey) -> None:
+        readers = self._readers[question]
+        if isinstance(readers, _Shared):
+            readers.readers.discard(reader)
+            if readers.readers:
+                return
+        del self._readers[question]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
 
 from heddle.compiler.dependencies import Dependencies, View
-from heddle.compiler.fragment import NOTHING, UNLIMITED, Footprint, Fragment, Limits, footprint
+from heddle.compiler.fragment import UNLIMITED, Fragment, Limits
 from heddle.compiler.index import Change, Index, Replaced
 from heddle.compiler.machine import compile_machine
+from heddle.compiler.merge import Assembly
 from heddle.compiler.network import compile_network
 from heddle.compiler.port import compile_port, device_of, plug_of
 from heddle.compiler.questions import ObjectKey
@@ -19,9 +19,6 @@ from heddle.compiler.state import HostDelta, HostState
 from heddle.compiler.subnet import compile_subnet
 from heddle.errors import CompileError
 from heddle.intent.model import AnyResource, Kind, Machine, Network, Port, Router, Subnet
-
-_Key = TypeVar("_Key", bound=Hashable)
-_Value = TypeVar("_Value")
 
 
 def compile_host(
@@ -39,7 +36,6 @@ class Compiler:
     ``compile_host`` gives for the same objects."""
 
     def __init__(self, host: str, limits: Limits = UNLIMITED) -> None:
-        self.state = HostState()
         self.recompiled = 0  # fragments, in the last update
         self._host = host
         self._limits = limits
@@ -47,8 +43,12 @@ class Compiler:
         self._rings = Rings()
         self._reach = Reach()
         self._dependencies = Dependencies()
-        self._footprints: dict[ObjectKey, Footprint] = {}
+        self._assembly = Assembly()
         self._failures: dict[ObjectKey, str] = {}
+
+    @property
+    def state(self) -> HostState:
+        return self._assembly.state
 
     @property
     def errors(self) -> dict[ObjectKey, str]:
@@ -62,9 +62,8 @@ class Compiler:
         dirty = set(replaced) | self._dependencies.readers(questions)
         dirty |= self._place_ports(dirty)
         self.recompiled = len(dirty)
-        fragments = {key: self._compile(key) for key in sorted(dirty)}
-        changed = {key: f for key, f in fragments.items() if self._differs(key, f)}
-        delta = self._merge(changed)
+        changed = [key for key in sorted(dirty) if self._assembly.put(key, self._compile(key))]
+        delta = self._assembly.commit()
         delta.touched = self._touched(changed, replaced)
         return delta
 
@@ -97,40 +96,6 @@ class Compiler:
         self._dependencies.record(key, view.reads)
         return fragment
 
-    def _differs(self, key: ObjectKey, fragment: Fragment) -> bool:
-        state = self.state
-        return (
-            self._footprints.get(key, NOTHING) != footprint(fragment)
-            or any(state.rows[k] != row for k, row in fragment.rows.items())
-            or any(state.links[k] != link for k, link in fragment.links.items())
-            or any(state.machines[k] != spec for k, spec in fragment.machines.items())
-        )
-
-    def _merge(self, fragments: Mapping[ObjectKey, Fragment]) -> HostDelta:
-        """Put changed fragments in the place of what they were."""
-        fresh = Fragment()
-        gone: list[Footprint] = []
-        for key, fragment in fragments.items():
-            gone.append(self._footprints.pop(key, NOTHING))
-            kept = footprint(fragment)
-            if kept != NOTHING:
-                self._footprints[key] = kept
-            fresh.rows.update(fragment.rows)
-            fresh.links.update(fragment.links)
-            fresh.machines.update(fragment.machines)
-            fresh.namespaces |= fragment.namespaces
-        state = self.state
-        return HostDelta(
-            rows=_replace(state.rows, (k for old in gone for k in old.rows), fresh.rows),
-            links=_replace(state.links, (k for old in gone for k in old.links), fresh.links),
-            machines=_replace(
-                state.machines, (k for old in gone for k in old.machines), fresh.machines
-            ),
-            namespaces=_replace_members(
-                state.namespaces, {n for old in gone for n in old.namespaces}, fresh.namespaces
-            ),
-        )
-
     def _touched(
         self, changed: Iterable[ObjectKey], replaced: Mapping[ObjectKey, Replaced]
     ) -> set[int]:
@@ -161,26 +126,3 @@ def _compile_object(view: View, resource: AnyResource | None) -> Fragment:
             return compile_network(view, resource)
         case None:
             return Fragment()
-
-
-def _replace(
-    current: dict[_Key, _Value], gone: Iterable[_Key], fresh: Mapping[_Key, _Value]
-) -> dict[_Key, _Value | None]:
-    """Take ``gone`` out of ``current`` and put ``fresh`` in; return what changed."""
-    delta: dict[_Key, _Value | None] = {}
-    for key in gone:
-        if key not in fresh:
-            del current[key]
-            delta[key] = None
-    for key, value in fresh.items():
-        if current.get(key) != value:
-            current[key] = value
-            delta[key] = value
-    return delta
-
-
-def _replace_members(current: set[str], gone: set[str], fresh: set[str]) -> dict[str, bool]:
-    delta = dict.fromkeys(gone - fresh, False) | dict.fromkeys(fresh - current, True)
-    current -= gone
-    current |= fresh
-    return delta

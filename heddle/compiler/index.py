@@ -50,7 +50,7 @@ class Index:
         return replaced, changed
 
     def get(self, key: ObjectKey) -> AnyResource | None:
-        return self._admission.admitted(key)
+        return self._admission.admitted.get(key)
 
     def holder(self, claim: Question) -> ObjectKey | None:
         return self._admission.holder(claim)
@@ -67,15 +67,15 @@ class Index:
         before: dict[ObjectKey, AnyResource | None] = {}
         for kind, object_id, value in changes:
             key = (kind, object_id)
-            before.setdefault(key, admission.admitted(key))
+            before.setdefault(key, admission.admitted.get(key))
             for rival in admission.put(key, value):
-                before.setdefault(rival, admission.admitted(rival))
+                before.setdefault(rival, admission.admitted.get(rival))
         for key in before:
             admission.judge(key)
         return {
             key: Replaced(old, new)
             for key, old in before.items()
-            if (new := admission.admitted(key)) is not old
+            if (new := admission.admitted.get(key)) is not old
         }
 
     def _regroup(self, old: AnyResource | None, new: AnyResource | None) -> set[Question]:
