@@ -119,10 +119,11 @@ def unusable_meaning(prefix: Prefix, address: Address) -> str | None:
     return None
 
 
-def usable_range(prefix: Prefix) -> str:
-    """The guests' part of a prefix, for a message."""
+def usable_range(prefix: Prefix, gateway: Address | None = None) -> str:
+    """The addresses of a prefix that a guest can have, for a message."""
+    first = prefix.network_address + 1
     last = prefix.broadcast_address - (1 if prefix.version == 4 else 0)
-    return f"{prefix.network_address + 1} to {last}"
+    return f"{first + (first == gateway)} to {last - (last == gateway)}"
 
 
 def _text(value: object, example: str) -> str:

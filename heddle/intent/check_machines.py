@@ -85,18 +85,17 @@ def _place_problem(nic: NicSpec, network: NetworkSpec, address: Address) -> str 
         meaning = "the gateway address"
     if meaning is None:
         return None
-    choice = usable_range(subnet.cidr)
+    choice = usable_range(subnet.cidr, subnet.gateway_ip)
     return f"{address} is {meaning} of {subnet.cidr}; choose another from {choice}"
 
 
 def _outside(name: str, network: NetworkSpec, address: Address) -> str:
-    cidrs = [subnet.cidr for subnet in network.cidr]
-    same_family = [cidr for cidr in cidrs if cidr.version == address.version]
-    prefixes = ", ".join(map(str, same_family or cidrs))
+    same_family = [item for item in network.cidr if item.cidr.version == address.version]
+    prefixes = ", ".join(str(item.cidr) for item in same_family or network.cidr)
     what = f'{address} is outside network "{name}" ({prefixes})'
     if not same_family:
         return f"{what}; remove it, or give the network an IPv{address.version} subnet"
-    return f"{what}; choose one from {usable_range(same_family[0])}"
+    return f"{what}; choose one from {usable_range(same_family[0].cidr, same_family[0].gateway_ip)}"
 
 
 def _owner_problem(context: Context, nic: NicSpec, address: Address, owner: str) -> str | None:

@@ -38,11 +38,20 @@ def check_routers(context: Context) -> None:
         complete = len(joined) == len(router.networks)
         reach = _Reach(frozenset(connected), frozenset(own), complete)
         _check_routes(context, router, reach, (*path, "routes"))
+    _warn_of_silence(context)
 
 
-def interface_address(join: JoinSpec, subnet: SubnetSpec) -> Address:
-    """The router's own address in a subnet: what it names, else the gateway's."""
-    return next((address for address in join.address if address in subnet.cidr), subnet.gateway_ip)
+def _warn_of_silence(context: Context) -> None:
+    """Router advertisements, which SLAAC needs, come from routers alone."""
+    if context.names["routers"] != list(context.spec.routers):
+        return
+    joined = {join.network for router in context.spec.routers.values() for join in router.networks}
+    for name, network in context.spec.networks.items():
+        for index, subnet in enumerate(network.cidr):
+            if subnet.slaac_prefix is not None and name not in joined:
+                what = f"{subnet.cidr}: no router tells guests of this prefix ({subnet.mode})"
+                remedy = "join the network to a router, or use dhcpv6-stateful"
+                context.warn(("networks", name, "cidr", index), f"{what}; {remedy}")
 
 
 def _joined_networks(context: Context, router: RouterSpec, path: KeyPath) -> _Joined:
@@ -79,7 +88,7 @@ def _check_interface(
     """Report bad addresses; return the router's own in this network."""
     for address in join.address:
         _check_named_address(context, join, network, address, path)
-    own = [interface_address(join, subnet) for subnet in network.cidr]
+    own = [join.address_in(subnet) for subnet in network.cidr]
     for subnet, address in zip(network.cidr, own, strict=True):
         other = context.claim(join.network, address, f'router "{router}"')
         if other is not None:
@@ -103,7 +112,7 @@ def _check_named_address(
     elif meaning := unusable_meaning(subnet.cidr, address):
         what = f"{address} is {meaning} of {subnet.cidr}; choose one from "
         context.problems.add((*path, "address"), what + usable_range(subnet.cidr))
-    elif address != interface_address(join, subnet):
+    elif address != join.address_in(subnet):
         what = f"{address} is a second address in {subnet.cidr}; give one per subnet"
         context.problems.add((*path, "address"), what)
 

@@ -7,7 +7,6 @@ host. What the file leaves open is filled in by allocate.py.
 from __future__ import annotations
 
 from heddle.intent.allocate import MacKey, assign_macs, assign_numbers
-from heddle.intent.check_routers import interface_address
 from heddle.intent.expand_ports import expand_ports
 from heddle.intent.model import (
     NUMBER_MAX,
@@ -145,7 +144,7 @@ def _interfaces(
             network_id=_network_id(join.network),
             mac=macs["router", _router_id(router), _network_id(join.network)],
             addresses=tuple(
-                str(interface_address(join, subnet)) for subnet in spec.networks[join.network].cidr
+                str(join.address_in(subnet)) for subnet in spec.networks[join.network].cidr
             ),
         )
         for join in spec.routers[router].networks

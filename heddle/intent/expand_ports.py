@@ -9,7 +9,6 @@ from ipaddress import ip_address
 
 from heddle.intent.addresses import Address, eui64
 from heddle.intent.allocate import AddressPool, MacKey, natural_order
-from heddle.intent.check_routers import interface_address
 from heddle.intent.model import FixedIp, Kind, Port, Router
 from heddle.intent.names import PROJECT, nic_names, object_id, subnet_name
 from heddle.intent.problems import KeyPath, Problems
@@ -136,7 +135,7 @@ def _taken(spec: TopologySpec, stored: Stored, origin: str) -> dict[str, set[Add
     for router in spec.routers.values():
         for join in router.networks:
             subnets = spec.networks[join.network].cidr
-            taken[join.network] |= {interface_address(join, subnet) for subnet in subnets}
+            taken[join.network] |= {join.address_in(subnet) for subnet in subnets}
     names = {_network_id(name): name for name in spec.networks}
     for port in stored_of(stored, Port).values():
         if port.origin != origin and port.network_id in names:

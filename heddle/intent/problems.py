@@ -67,7 +67,8 @@ def describe_path(path: KeyPath) -> str:
     head = str(path[0])
     if len(path) == 1:
         return head
-    parts = [f"{_SINGULAR.get(head, head)} {path[1]}"]
+    name = path[1] if path[1] != "" else '""'
+    parts = [f"{_SINGULAR.get(head, head)} {name}"]
     for key in path[2:]:
         if isinstance(key, int):
             # NICs are numbered as the guest's devices are; the line tells the rest.

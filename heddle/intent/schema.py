@@ -239,6 +239,11 @@ class JoinSpec(Spec):
         examples=["172.17.17.254"],
     )
 
+    def address_in(self, subnet: SubnetSpec) -> Address:
+        """The router's own address in a subnet of the network."""
+        named = (address for address in self.address if address in subnet.cidr)
+        return next(named, subnet.gateway_ip)
+
 
 class RouteSpec(Spec):
     """A static route."""

@@ -87,6 +87,8 @@ def _explain(detail: ErrorDetails) -> str:
             what = f"is {given}; give {context['ge']} or more"
         case "less_than_equal":
             what = f"is {given}; give {context['le']} or less"
+        case "string_type" if isinstance(given, int | float):
+            what = f'is {_describe(given)}, must be text; put it in quotes: "{given}"'
         case _:
             expected = _EXPECTED.get(kind, detail["msg"])
             what = f"is {_describe(given)}, must be {expected}; {_example(loc)}"
@@ -95,7 +97,7 @@ def _explain(detail: ErrorDetails) -> str:
 
 def _explain_choice(loc: KeyPath, given: object, expected: str) -> str:
     if loc == ("version",):
-        return f"is {given!r}, which this heddle can't read; {_VERSION_REMEDY}"
+        return f"is {_describe(given)}, which this heddle can't read; {_VERSION_REMEDY}"
     choices = [choice.strip("'") for choice in expected.replace(" or ", ", ").split(", ")]
     return f'"{given}" is not known; {suggestion(str(given), choices)}'
 

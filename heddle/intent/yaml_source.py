@@ -44,15 +44,16 @@ for _tag, _pattern, _first in (
     _Composer.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})$"), _first)
 
 
-def read_yaml(file: Path) -> tuple[Any, SourceMap]:
-    """The data of a file and where it stands. TopologyError when it can't be read."""
+def read_yaml(file: Path) -> tuple[Any, Problems]:
+    """The data of a file, and the problems found so far with their source map.
+
+    TopologyError when the file can't be read or is no YAML.
+    """
     node = _compose(file, _read_text(file))
     lines: dict[KeyPath, int] = {(): 1}
-    source = SourceMap(file, lines)
-    problems = Problems(source)
-    data = None if node is None else _Converter(source, problems, lines).convert(node, ())
-    problems.raise_if_any()
-    return data, source
+    problems = Problems(SourceMap(file, lines))
+    data = None if node is None else _Converter(problems, lines).convert(node, ())
+    return data, problems
 
 
 def _read_text(file: Path) -> str:
@@ -101,8 +102,7 @@ def _explain(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
 class _Converter:
     """Turns nodes into dicts, lists and scalars, and notes their lines."""
 
-    def __init__(self, source: SourceMap, problems: Problems, lines: dict[KeyPath, int]) -> None:
-        self._source = source
+    def __init__(self, problems: Problems, lines: dict[KeyPath, int]) -> None:
         self._problems = problems
         self._lines = lines
         self._open: set[int] = set()  # nodes being converted, to find an alias of itself
@@ -113,7 +113,7 @@ class _Converter:
             return self._scalar(node, path)
         if id(node) in self._open or len(self._lines) > VALUES_MAX:
             what = "aliases make this endless; write the values out"
-            raise TopologyError(self._source.message(path, what))
+            raise TopologyError(self._problems.source.message(path, what))
         self._open.add(id(node))
         try:
             return self._collection(node, path)
