@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
+from sys import maxsize
 from typing import NamedTuple
 
 from heddle.compiler.state import Link, MachineSpec, RowKey, RowValue
@@ -50,4 +50,4 @@ class Limits:
     ra_message: int
 
 
-UNLIMITED = Limits(dhcp_options=sys.maxsize, ra_message=sys.maxsize)
+UNLIMITED = Limits(dhcp_options=maxsize, ra_message=maxsize)

@@ -41,11 +41,14 @@ def _every(items_of: str) -> list[object]:
             items = [*commands(page), *INLINE.findall(page.read_text())]
         else:
             items = list(blocks(page, "yaml"))
-        found += [pytest.param(item, id=f"{page.name}-{n}") for n, item in enumerate(items)]
+        found += [
+            pytest.param(item, id=f"{page.relative_to(CHECKOUT)}-{n}")
+            for n, item in enumerate(items)
+        ]
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
 def test_links_lead_somewhere(page: Path) -> None:
     targets = [link for link in LINK.findall(page.read_text()) if "://" not in link]
     missing = [link for link in targets if not _leads_somewhere(page, link)]
