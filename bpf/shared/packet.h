@@ -169,6 +169,15 @@ static __always_inline __u32 mapped_ipv4(const __u8 *address)
 	return ((const __u32 *)address)[3];
 }
 
+/* In a packet nobody may use such an address (RFC 4291 2.5.5.2 is about APIs);
+ * in a key it means IPv4. */
+static __always_inline bool is_mapped(const __u8 *address)
+{
+	const __u32 *words = (const __u32 *)address;
+
+	return words[2] == bpf_htonl(0xffff) && !words[0] && !words[1];
+}
+
 static __always_inline bool is_link_local6(const __u8 *address)
 {
 	return address[0] == 0xfe && (address[1] & 0xc0) == 0x80;

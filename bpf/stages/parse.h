@@ -54,6 +54,7 @@ static __always_inline bool parse_l4(struct packet *packet, void *l4, void *end)
 			return false;
 		packet->icmp_type = icmp->type;
 		packet->icmp_code = icmp->code;
+		packet->segment_bytes += sizeof(*icmp);
 		packet->key.destination_port_be = bpf_htons(icmp->type << 8 | icmp->code);
 		if (icmp->type == ICMP_ECHO || icmp->type == ICMP_ECHOREPLY ||
 		    icmp->type == ICMP6_ECHO_REQUEST || icmp->type == ICMP6_ECHO_REPLY)
@@ -182,6 +183,8 @@ static __always_inline bool parse_ipv6(struct __sk_buff *skb, struct packet *pac
 	packet->key.l4_protocol = ip->nexthdr;
 	copy_address(packet->key.source, &ip->saddr);
 	copy_address(packet->key.destination, &ip->daddr);
+	if (is_mapped(packet->key.source) || is_mapped(packet->key.destination))
+		return false;
 	packet->segment_bytes = sizeof(*ip);
 	if (is_extension(ip->nexthdr))
 		return parse_behind_extensions(skb, packet);
@@ -227,7 +230,8 @@ static __always_inline int stage_parse(struct __sk_buff *skb, struct packet *pac
 		return drop(packet, STAGE_PARSE, DROP_VLAN_TAGGED);
 	else
 		return drop(packet, STAGE_PARSE, DROP_UNSUPPORTED_ETHERTYPE);
-	if (!whole)
+	/* So far segment_bytes is the length of all headers. */
+	if (!whole || packet->segment_bytes > packet->l3_bytes)
 		return drop(packet, STAGE_PARSE, DROP_MALFORMED);
 	if (skb->gso_size)
 		packet->segment_bytes += skb->gso_size;
