@@ -34,7 +34,7 @@ def run(
     """Run a tc program on a frame as if it came in at a device.
 
     ``ifindex`` must be a device of the caller's network namespace. The kernel
-    takes frames from 14 bytes up to about 3.5 KB. With ``gso_size`` the frame
+    takes frames from an Ethernet and an IP header up to about 3.5 KB. With ``gso_size`` the frame
     counts as one of ``gso_segments`` segments.
     """
     context = ffi.new(

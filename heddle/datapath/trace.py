@@ -41,7 +41,7 @@ class Trace:
 def trace(datapath: Datapath, frame: bytes, ifindex: int, *, gso_size: int = 0) -> Trace:
     """Run a frame as if it came in at a device of this network namespace.
 
-    KernelError when the kernel can't (no such device, frame under 14 bytes).
+    KernelError when the kernel can't (no such device, a frame shorter than its IP header).
     """
     abi, records = datapath.abi, datapath.table("traces")
     codec, key = abi.codec("trace_record"), _SLOT.to_bytes(4, "little")
