@@ -1,0 +1,201 @@
+"""The libvirt daemon: which one is ours, starting it, and its errors.
+
+Where ``HEDDLE_ROOT`` is set, many hosts live on one machine. Each has a libvirt
+of its own then, in a mount namespace that lays folders under that root over
+libvirt's; its socket is seen from outside under ``run/libvirt``. So machines of
+the same name do not meet, and QEMU runs in the network namespace of the agent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import libvirt
+
+from heddle import paths
+from heddle.errors import HypervisorError
+
+Progress = Callable[[str], None]
+
+_SYSTEM_URI = "qemu:///system"
+_SYSTEMD = Path("/run/systemd/system")  # exists where systemd is process 1
+_START_SECONDS = 20.0
+_STOP_SECONDS = 10.0
+_POLL_SECONDS = 0.05
+# A daemon that we started ends by itself when no machine runs and nobody is
+# connected, so that it is never left behind.
+_IDLE_SECONDS = 30
+_PRIVATE_FOLDERS = (
+    "etc/libvirt",
+    "run/libvirt",
+    "var/cache/libvirt",
+    "var/lib/libvirt",
+    "var/log/libvirt",
+)
+_MOUNT_PRIVATELY = """
+root=$1; shift
+for folder in $1; do mkdir -p "/$folder"; mount --bind "$root/$folder" "/$folder"; done
+shift
+exec "$@"
+"""
+
+# libvirt would print every error to stderr beside raising it.
+libvirt.registerErrorHandler(lambda _context, _error: None, None)
+
+
+def connection_uri() -> str:
+    """URI of this host's libvirt, also for virsh."""
+    root = _private_root()
+    return f"qemu+unix:///system?socket={root}/run/libvirt/libvirt-sock" if root else _SYSTEM_URI
+
+
+def connect() -> libvirt.virConnect | None:
+    """A connection to this host's libvirt, None where no daemon runs.
+
+    Raises HypervisorError when one runs but refuses.
+    """
+    try:
+        return libvirt.open(connection_uri())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR:  # no socket, or nobody there
+            return None
+        raise _explained("libvirt refuses the connection", error) from error
+
+
+def ensure_libvirtd(progress: Progress = lambda _: None) -> libvirt.virConnect:
+    """A connection to this host's libvirt, starting the daemons where none runs.
+
+    ``progress`` is told when that happens. Raises HypervisorError.
+    """
+    if (connection := connect()) is not None:
+        return connection
+    progress("no libvirt daemon runs here: starting virtlogd and libvirtd")
+    _start()
+    deadline = time.monotonic() + _START_SECONDS
+    while (connection := connect()) is None:
+        if time.monotonic() > deadline:
+            raise HypervisorError(
+                f"libvirtd does not answer {_START_SECONDS:.0f} s after its start: "
+                "run libvirtd in a terminal to see why"
+            )
+        time.sleep(_POLL_SECONDS)
+    return connection
+
+
+def stop_own_daemons() -> bool:
+    """End the daemons that ``ensure_libvirtd`` started, unless a machine runs.
+
+    Returns whether any was ended. For tidy leaving: idle ones end by themselves.
+    """
+    connection = connect()
+    if connection is not None:
+        with contextlib.closing(connection), libvirt_errors("libvirt"):
+            if connection.numOfDomains():
+                return False
+    ended = [_end(paths.run_dir() / f"{daemon}.pid") for daemon in ("libvirtd", "virtlogd")]
+    return any(ended)
+
+
+@contextmanager
+def libvirt_errors(what: str) -> Iterator[None]:
+    """Turn libvirt's errors into a HypervisorError that begins with ``what``."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        raise _explained(what, error) from error
+
+
+_REMEDIES = {
+    libvirt.VIR_ERR_NO_DOMAIN: "run heddle apply to define it again",
+    libvirt.VIR_ERR_AGENT_UNRESPONSIVE: "wait until it has booted, "
+    "or install qemu-guest-agent in it",
+    libvirt.VIR_ERR_AUTH_FAILED: "run as root",
+    libvirt.VIR_ERR_OPERATION_TIMEOUT: "try again when the host is less busy",
+}
+
+
+def _explained(what: str, error: libvirt.libvirtError) -> HypervisorError:
+    message = " ".join((error.get_error_message() or str(error)).split())
+    remedy = _REMEDIES.get(
+        error.get_error_code(), f"see {_log_folder()} for what QEMU said, then try again"
+    )
+    return HypervisorError(f"{what}: {message}: {remedy}")
+
+
+def _log_folder() -> Path:
+    return (_private_root() or Path("/")) / "var/log/libvirt/qemu"
+
+
+def _private_root() -> Path | None:
+    root = paths.run_dir().parents[1].resolve()
+    return None if root == Path("/") else root
+
+
+def _start() -> None:
+    root = _private_root()
+    if root is None and _SYSTEMD.exists():
+        _run(["systemctl", "start", "virtlogd.service", "libvirtd.service"])
+        return
+    prefix = _privately(root) if root else []
+    run_dir = paths.run_dir()
+    run_dir.mkdir(parents=True, exist_ok=True)
+    for daemon in ("virtlogd", "libvirtd"):
+        pid_file = run_dir / f"{daemon}.pid"
+        if _alive(pid_file) is None:
+            options = ["--daemon", "--timeout", str(_IDLE_SECONDS), "--pid-file", str(pid_file)]
+            _run([*prefix, daemon, *options])
+
+
+def _privately(root: Path) -> list[str]:
+    """What to put before a command that shall see folders of ``root`` as libvirt's."""
+    for folder in _PRIVATE_FOLDERS:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    command = ["unshare", "--mount", "--propagation", "private"]
+    script = ["sh", "-ec", _MOUNT_PRIVATELY, "sh", str(root), " ".join(_PRIVATE_FOLDERS)]
+    return command + script
+
+
+def _run(command: list[str]) -> None:
+    try:
+        subprocess.run(
+            command, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+    except FileNotFoundError as error:
+        raise HypervisorError(
+            f"{command[0]} is missing: run apt-get install libvirt-daemon-system qemu-system-x86"
+        ) from error
+    except subprocess.CalledProcessError as error:
+        reason = (error.stderr.strip().splitlines() or [f"exit code {error.returncode}"])[-1]
+        raise HypervisorError(
+            f"libvirt could not be started ({reason}): run as root, and "
+            "apt-get install libvirt-daemon-system qemu-system-x86 if they are missing"
+        ) from error
+
+
+def _end(pid_file: Path) -> bool:
+    """SIGTERM the daemon of a pid file and wait for its end; False if none runs."""
+    pid = _alive(pid_file)
+    if pid is None:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while _alive(pid_file) is not None and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def _alive(pid_file: Path) -> int | None:
+    """The pid in the file, if it is that daemon's. (A zombie has no ``exe``.)"""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int(pid_file.read_text())
+        program = Path(f"/proc/{pid}/exe").readlink()
+        return pid if program.name == pid_file.stem else None
+    return None
