@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from heddle.errors import ConflictError
+from heddle.errors import ConflictError, NotFoundError
 from heddle.intent.expand import expand
 from heddle.intent.model import AnyResource, Kind, Machine
 from heddle.intent.plan import Plan, plan
@@ -59,6 +59,14 @@ def remove(store: Store, chosen: Callable[[AnyResource], bool]) -> tuple[list[An
     doomed = [item for item in _all(snapshot) if chosen(item)]
     revision = store.commit(Transaction(delete=[(item.kind, item.id) for item in doomed]))
     return doomed, revision
+
+
+def set_running(store: Store, machine_id: str, *, running: bool) -> int:
+    """Want a machine running or off; return the revision of that."""
+    machine = store.snapshot().objects[Kind.MACHINE].get(machine_id)
+    if machine is None:
+        raise NotFoundError(f"machine {machine_id} has been removed meanwhile")
+    return store.commit(Transaction(put=[machine.model_copy(update={"running": running})]))
 
 
 def print_plan(changes: Plan) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import NoReturn
 
 from heddle.errors import OperationError
 
@@ -35,6 +36,18 @@ def require_root(command: str) -> None:
     """Say once, before anything is touched, that a command needs root."""
     if os.geteuid() != 0:
         raise OperationError(f"{command} needs root: try `sudo {_invocation()}`")
+
+
+def become(argv: list[str], package: str) -> NoReturn:
+    """Replace this process, so that terminal, signals and exit code need no help.
+
+    ``package`` is what to install when the program is missing.
+    """
+    try:
+        os.execvp(argv[0], argv)  # noqa: S606 (no shell is wanted)
+    except OSError as error:
+        remedy = f"apt-get install {package}"
+        raise OperationError(f"{argv[0]}: {error.strerror}; {remedy}") from error
 
 
 def _invocation() -> str:

@@ -81,8 +81,8 @@ def _agent_fact(view: View) -> Item:
 def _agent_line(fact: Item) -> str:
     if fact["state"] != "running":
         return (
-            f"agent on {fact['host']}: {fact['state']}. Traffic flows on; states are the last it "
-            "knew. `heddle agent --detach` starts it."
+            f"agent on {fact['host']}: {fact['state']}. States are the last it knew, traffic flows "
+            "on; `heddle agent --detach` starts it."
         )
     troubles = [f"{name}: {error}" for name, error in fact["errors"].items()]
     troubles += [f"{name}: {error}" for name, error in fact["pending"].items()]
@@ -96,7 +96,7 @@ def _agent_line(fact: Item) -> str:
 
 def _overview(view: View) -> str:
     if not view.objects:
-        return _agent_line(_agent_fact(view)) + "\nnothing is wanted; `heddle up FILE` begins"
+        return "nothing is wanted on this host; `heddle up FILE` begins"
     parts = [_table(view, kind) for kind in ("network", "router", "machine") if view.of_kind(kind)]
     return "\n\n".join([*parts, _agent_line(_agent_fact(view))])
 

@@ -72,6 +72,17 @@ def ready(revision: int, machines: dict[str, str], ports: dict[str, str]) -> Mis
     return missing
 
 
+def in_state(revision: int, machine_id: str, name: str, state: str) -> Missing:
+    """Missing until a machine is in this state."""
+    is_applied = applied(revision)
+
+    def missing(facts: Facts) -> str:
+        now = facts.get(("machine", machine_id), {}).get("state", "unknown")
+        return is_applied(facts) or ("" if now == state else f"machine {name} is {now}")
+
+    return missing
+
+
 def gone(revision: int, objects: Iterable[tuple[str, str]]) -> Missing:
     """Missing until no fact is left of these objects (kind, id)."""
     keys = list(objects)

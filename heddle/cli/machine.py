@@ -1,0 +1,28 @@
+"""A stored machine, as the hypervisor wants it named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from heddle.cli.view import View
+from heddle.errors import RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMachine:
+    """What heddle.hypervisor needs to find a machine."""
+
+    id: str
+    name: str
+    machine_kind: str
+
+
+def find_machine(name: str, *, only_vm: bool = False) -> StoredMachine:
+    """A machine by name or id. RequestError when it must be a VM and is none."""
+    item = View().find("machine", name)
+    if only_vm and item["machine_kind"] != "vm":
+        raise RequestError(
+            f"machine {item['name']} is a {item['machine_kind']}, no VM; it lives as long as "
+            "it stands in its topology file"
+        )
+    return StoredMachine(item["id"], item["name"], item["machine_kind"])

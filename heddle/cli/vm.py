@@ -1,0 +1,137 @@
+"""heddle vm"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from contextlib import closing
+
+from heddle.cli.machine import StoredMachine, find_machine
+from heddle.cli.options import add_json, add_timeout, become, describe, require_root
+from heddle.cli.progress import Progress
+from heddle.cli.table import render, render_json
+from heddle.cli.view import Item, View, addresses
+from heddle.cli.waiting import Missing, in_state, ready, wait_for
+from heddle.paths import store_file
+
+_BYTES_PER_MEGABYTE = 1 << 20
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    describe(
+        parser,
+        "List, start, stop and enter the virtual machines. What is started or shut down here\n"
+        "stays so, also after the host boots anew. `heddle vm ACTION --help` has the options.",
+        ("heddle vm list", "all VMs with their state"),
+        ("heddle vm start vm0", "boot, and wait until it is ready"),
+        ("heddle vm shutdown vm0", "ask the guest to shut down, wait until it has"),
+        ("heddle vm destroy vm0", "switch it off at once"),
+        ("heddle vm reboot vm0", "ask the guest to boot again"),
+        ("heddle vm console vm0", "its serial console; Ctrl-] leaves"),
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="list all VMs with their state", allow_abbrev=False)
+    add_json(listing)
+    for name, (summary, wait) in _SUMMARIES.items():
+        action = actions.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        action.add_argument("name", metavar="NAME")
+        if wait:
+            add_timeout(action, 120, wait)
+
+
+_SUMMARIES = {
+    "start": ("boot a VM and wait until it is ready", "it is ready"),
+    "shutdown": ("ask the guest to shut down and wait until it has", "it is off"),
+    "destroy": ("switch a VM off at once", "it is off"),
+    "reboot": ("ask the guest to boot again", ""),
+    "console": ("enter the serial console of a VM; Ctrl-] leaves", ""),
+}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.action == "list":
+        return _list(as_json=arguments.json)
+    require_root(f"heddle vm {arguments.action}")
+    machine = find_machine(arguments.name, only_vm=True)
+    actions: dict[str, Callable[[], None]] = {
+        "start": lambda: _start(machine, arguments.timeout),
+        "shutdown": lambda: _shutdown(machine, arguments.timeout),
+        "destroy": lambda: _destroy(machine, arguments.timeout),
+        "reboot": lambda: _reboot(machine),
+        "console": lambda: _console(machine),
+    }
+    actions[arguments.action]()
+    return 0
+
+
+def _list(*, as_json: bool) -> int:
+    view = View()
+    machines = [item for item in view.of_kind("machine") if item["machine_kind"] == "vm"]
+    if as_json:
+        print(render_json([{**item, "status": view.status(item)} for item in machines]))
+    else:
+        headers = ("vm", "state", "ready", "cpus", "memory", "image", "addresses", "error")
+        print(render(headers, [_row(view, item) for item in machines]))
+    return 0
+
+
+def _row(view: View, item: Item) -> tuple[object, ...]:
+    status = view.status(item)
+    return (
+        item["name"],
+        status.get("state", "unknown" if item["running"] else "stopped"),
+        bool(status.get("ready")),
+        item["cpus"],
+        f"{item['memory'] // _BYTES_PER_MEGABYTE}M",
+        item["image"],
+        [address for port in view.ports_of(item) for address in addresses(port)],
+        status.get("error"),
+    )
+
+
+def _start(machine: StoredMachine, timeout: float) -> None:
+    revision = _want(machine, running=True)
+    _wait(ready(revision, {machine.id: machine.name}, {}), timeout)
+    print(f"{machine.name} is ready")
+
+
+def _shutdown(machine: StoredMachine, timeout: float) -> None:
+    revision = _want(machine, running=False)
+    _wait(in_state(revision, machine.id, machine.name, "stopped"), timeout)
+    print(f"{machine.name} is off")
+
+
+def _destroy(machine: StoredMachine, timeout: float) -> None:
+    from heddle.hypervisor.machines import destroy
+
+    # Intent first: the agent would boot what should run and does not.
+    revision = _want(machine, running=False)
+    destroy(machine)
+    _wait(in_state(revision, machine.id, machine.name, "stopped"), timeout)
+    print(f"{machine.name} is off")
+
+
+def _reboot(machine: StoredMachine) -> None:
+    from heddle.hypervisor.machines import reboot
+
+    reboot(machine)
+    print(f"{machine.name} was asked to boot again")
+
+
+def _console(machine: StoredMachine) -> None:
+    from heddle.hypervisor.machines import console_command
+
+    become(console_command(machine), "libvirt-clients")
+
+
+def _want(machine: StoredMachine, *, running: bool) -> int:
+    from heddle.cli.change import set_running
+    from heddle.store.sqlite import SqliteStore
+
+    with closing(SqliteStore(store_file())) as store:
+        return set_running(store, machine.id, running=running)
+
+
+def _wait(missing: Missing, timeout: float) -> None:
+    with Progress() as progress:
+        wait_for(missing, progress, timeout)
