@@ -59,6 +59,8 @@ class Reach:
         return set().union(*components)
 
     def _component(self, network_id: str) -> frozenset[int]:
+        if network_id not in self._vnis and network_id not in self._routers:
+            return frozenset()
         found = self._found.get(network_id)
         if found is None:
             members = self._search(network_id)

@@ -1,0 +1,113 @@
+"""Objects to compile. Addresses say where they are: 10.<network>.0.<port>,
+fd00:<network>::<port>; ids are names, so that a failure can be read."""
+
+from __future__ import annotations
+
+from heddle.intent.model import (
+    AnyResource,
+    FixedIp,
+    HostRoute,
+    Ipv6Mode,
+    Machine,
+    Network,
+    Port,
+    Route,
+    Router,
+    RouterInterface,
+    Subnet,
+)
+
+HOST = "h1"
+
+
+def network(where: int = 1, /, **fields: object) -> Network:
+    return Network.model_validate(
+        {"id": f"net{where}", "name": f"net{where}", "vni": where} | fields
+    )
+
+
+def subnet4(where: int = 1, /, **fields: object) -> Subnet:
+    """Of the network of the same number, unless said otherwise."""
+    return Subnet.model_validate(
+        {
+            "id": f"sub4-{where}",
+            "name": f"net{where}/4",
+            "network_id": f"net{where}",
+            "number": where,
+            "cidr": f"10.{where}.0.0/24",
+            "gateway_ip": f"10.{where}.0.1",
+        }
+        | fields
+    )
+
+
+def subnet6(where: int = 1, /, **fields: object) -> Subnet:
+    return Subnet.model_validate(
+        {
+            "id": f"sub6-{where}",
+            "name": f"net{where}/6",
+            "network_id": f"net{where}",
+            "number": 100 + where,
+            "cidr": f"fd00:{where}::/64",
+            "gateway_ip": f"fd00:{where}::1",
+            "ipv6_mode": Ipv6Mode.SLAAC,
+        }
+        | fields
+    )
+
+
+def interface(number: int = 1, *addresses: str) -> RouterInterface:
+    return RouterInterface(
+        network_id=f"net{number}",
+        mac=f"fa:16:3e:00:{number:02x}:01",
+        addresses=addresses or (f"10.{number}.0.1", f"fd00:{number}::1"),
+    )
+
+
+def router(*interfaces: RouterInterface, number: int = 1, **fields: object) -> Router:
+    return Router.model_validate(
+        {"id": f"router{number}", "name": f"r{number}", "number": number, "interfaces": interfaces}
+        | fields
+    )
+
+
+def static(destination: str, nexthop: str | None = None) -> Route:
+    return Route(destination=destination, nexthop=nexthop)
+
+
+def host_route(destination: str, nexthop: str) -> HostRoute:
+    return HostRoute(destination=destination, nexthop=nexthop)
+
+
+def machine(label: str = "m1", machine_kind: str = "vm", /, **fields: object) -> Machine:
+    return Machine.model_validate(
+        {"id": f"machine-{label}", "name": label, "machine_kind": machine_kind, "host": HOST}
+        | fields
+    )
+
+
+def port(where: int = 1, number: int = 2, on: str = "m1", /, **fields: object) -> Port:
+    """Port ``number`` of network ``where``, on the machine named ``on``."""
+    return Port.model_validate(
+        {
+            "id": f"{where:04x}-{number:04x}-port",
+            "name": f"p{where}-{number}",
+            "network_id": f"net{where}",
+            "mac": f"fa:16:3e:01:{where:02x}:{number:02x}",
+            "fixed_ips": (
+                FixedIp(subnet_id=f"sub4-{where}", ip=f"10.{where}.0.{number}"),
+                FixedIp(subnet_id=f"sub6-{where}", ip=f"fd00:{where}::{number}"),
+            ),
+            "machine_id": f"machine-{on}",
+            "host": HOST,
+        }
+        | fields
+    )
+
+
+def dual_stack(*numbers: int) -> list[AnyResource]:
+    """Networks with a subnet of each family, joined by one router."""
+    return [
+        *(make(number) for number in numbers for make in (network, subnet4, subnet6)),
+        router(*(interface(number) for number in numbers)),
+    ]

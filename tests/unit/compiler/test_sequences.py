@@ -1,0 +1,191 @@
+"""Random sequences of changes, dangling references and conflicts included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compiler_intents import (
+    HOST,
+    host_route,
+    interface,
+    machine,
+    network,
+    port,
+    router,
+    static,
+    subnet4,
+    subnet6,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_states import patch, snapshot
+
+from heddle.compiler.fragment import Limits
+from heddle.compiler.host import Compiler, compile_host
+from heddle.compiler.index import Change
+from heddle.compiler.questions import ObjectKey
+from heddle.compiler.state import HostDelta, HostState, RowKey
+from heddle.intent.model import AnyResource, FixedIp, Ipv6Mode, Kind, RouterInterface
+
+# Tight enough that a subnet with both DNS servers is refused.
+LIMITS = Limits(dhcp_options=50, ra_message=120)
+
+# Few of everything, so that objects meet.
+numbers = st.integers(1, 3)
+port_numbers = st.integers(1, 4)
+machine_names = st.sampled_from(["m1", "m2"])
+hosts = st.sampled_from([HOST, HOST, HOST, "h2"])
+
+networks = st.builds(
+    network,
+    numbers,
+    vni=st.integers(1, 4),
+    mtu=st.sampled_from([1400, 1450]),
+    domain=st.sampled_from(["", "one.example", "a..b"]),
+)
+subnets4 = st.builds(
+    subnet4,
+    numbers,
+    network_id=st.sampled_from(["net1", "net2", "net3"]),
+    number=st.integers(1, 4),
+    enable_dhcp=st.booleans(),
+    dns=st.sampled_from([(), ("9.9.9.9",), ("9.9.9.9", "8.8.8.8")]),
+    host_routes=st.sampled_from([(), (host_route("10.8.0.0/15", "10.1.0.9"),)]),
+)
+subnets6 = st.builds(
+    subnet6,
+    numbers,
+    enable_dhcp=st.booleans(),
+    ipv6_mode=st.sampled_from([None, *Ipv6Mode]),
+    dns=st.sampled_from([(), ("fd00::53",)]),
+)
+routes = st.builds(
+    static,
+    st.sampled_from(["10.9.0.0/16", "0.0.0.0/0", "10.2.0.0/24"]),
+    st.sampled_from([None, "10.1.0.2", "10.2.0.3", "10.9.9.9"]),
+)
+
+
+def _interface(number: int, address: int) -> RouterInterface:
+    return interface(number, f"10.{number}.0.{address}", f"fd00:{number}::{address}")
+
+
+routers = st.builds(
+    lambda interfaces, number, identity, routes: router(
+        *interfaces, number=number, id=f"router{identity}", routes=tuple(routes)
+    ),
+    st.lists(st.builds(_interface, numbers, st.integers(1, 2)), max_size=3),
+    st.integers(1, 2),
+    st.integers(1, 2),
+    st.lists(routes, max_size=2),
+)
+machines = st.builds(
+    machine,
+    machine_names,
+    st.sampled_from(["vm", "container"]),
+    name=machine_names,
+    host=hosts,
+    cpus=st.integers(1, 2),
+)
+
+
+def _fixed_ips(where: int, numbers: list[int]) -> tuple[FixedIp, ...]:
+    return tuple(
+        FixedIp(subnet_id=f"sub{family}-{where}", ip=f"{prefix}{number}")
+        for number in numbers
+        for family, prefix in ((4, f"10.{where}.0."), (6, f"fd00:{where}::"))
+    )
+
+
+ports = st.builds(
+    port,
+    numbers,
+    port_numbers,
+    machine_names,
+    network_id=st.sampled_from(["net1", "net1", "net2", "net3"]),
+    mac=st.sampled_from(["fa:16:3e:00:01:01", *(f"fa:16:3e:02:00:{n:02x}" for n in range(9)), "x"]),
+    fixed_ips=st.builds(_fixed_ips, numbers, st.lists(port_numbers, max_size=2)),
+    nic=st.integers(0, 2),
+    host=hosts,
+)
+resources: st.SearchStrategy[AnyResource] = st.one_of(
+    networks, networks, subnets4, subnets6, routers, machines, ports, ports, ports
+)
+writes: st.SearchStrategy[Change] = resources.map(lambda r: (r.kind, r.id, r))
+deletions: st.SearchStrategy[Change] = resources.map(lambda r: (r.kind, r.id, None))
+transactions = st.lists(st.lists(st.one_of(writes, writes, deletions), max_size=8), max_size=8)
+
+
+def vnis_of(state: HostState, delta: HostDelta) -> set[int]:
+    """Networks that the changed rows are about, as they are in ``state``."""
+    return {vni for key in delta.rows if key in state.rows for vni in _vnis(state, key)}
+
+
+def _vnis(state: HostState, key: RowKey) -> set[int]:
+    fields = (key.key, state.rows[key])
+    if key.table == "ra_templates":
+        return {int(str(key.key))}
+    return {vni for part in fields if (vni := getattr(part, "network", 0))}
+
+
+@given(transactions)
+@settings(max_examples=300, deadline=None)
+def test_incremental_equals_full(sequence: list[list[Change]]) -> None:
+    compiler = Compiler(HOST, LIMITS)
+    objects: dict[ObjectKey, AnyResource] = {}
+    for changes in sequence:
+        before = snapshot(compiler.state)
+        delta = compiler.update(changes)
+        for kind, object_id, value in changes:
+            objects.pop((kind, object_id), None)
+            if value is not None:
+                objects[kind, object_id] = value
+        full = Compiler(HOST, LIMITS)
+        full.update((r.kind, r.id, r) for r in objects.values())
+        assert compiler.state == full.state
+        assert compiler.errors == full.errors
+        assert patch(before, delta) == full.state
+        assert bool(delta) == (before != full.state)
+        assert vnis_of(before, delta) | vnis_of(compiler.state, delta) <= delta.touched
+
+
+def leftovers(part: object) -> Iterator[object]:
+    """Everything that the compiler and its parts still remember."""
+    for value in vars(part).values():
+        if isinstance(value, dict | list | set):
+            yield from value
+        elif type(value).__module__.startswith("heddle.compiler") and hasattr(value, "__dict__"):
+            yield from leftovers(value)
+
+
+@given(transactions)
+@settings(max_examples=50, deadline=None)
+def test_deleting_everything_leaves_nothing(sequence: list[list[Change]]) -> None:
+    compiler = Compiler(HOST, LIMITS)
+    keys: dict[ObjectKey, None] = {}
+    for changes in sequence:
+        compiler.update(changes)
+        keys |= dict.fromkeys((kind, object_id) for kind, object_id, _ in changes)
+    compiler.update([(kind, object_id, None) for kind, object_id in keys])
+    assert compiler.state == HostState()
+    assert compiler.errors == {}
+    assert list(leftovers(compiler)) == []
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_order_of_objects_does_not_matter(data: st.DataObject) -> None:
+    objects = data.draw(st.lists(resources, max_size=25, unique_by=lambda r: (r.kind, r.id)))
+    shuffled = data.draw(st.permutations(objects))
+    assert compile_host(objects, HOST) == compile_host(shuffled, HOST)
+
+
+def test_limits_are_met() -> None:
+    """The sequences above are of use only if some objects hit the limits."""
+    compiler = Compiler(HOST, LIMITS)
+    wide = [network(1), subnet4(1, dns=("9.9.9.9", "8.8.8.8"), host_routes=ROUTES), router()]
+    compiler.update((r.kind, r.id, r) for r in wide)
+    assert set(compiler.errors) == {(Kind.SUBNET, "sub4-1")}
+
+
+ROUTES = (host_route("10.8.0.0/15", "10.1.0.9"),)
