@@ -1,0 +1,27 @@
+"""scripts/demo does what it says, proves it, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import re
+
+from tests.private_machine import private_machine
+
+
+def test_demo_shows_that_the_guests_talk() -> None:
+    with private_machine("scripts/demo") as demo:
+        exit_code, output = demo.finish()
+    assert exit_code == 0, output
+    assert "5 packets transmitted, 5 packets received, 0% packet loss" in output, output
+    assert re.search(r" [1-9][0-9.]* [KMG]bits/sec +receiver", output), output
+    guests_sent = re.search(r"the guests sent (\d+) frames", output)
+    assert guests_sent, output
+    assert int(guests_sent[1]) > 1000, output
+    assert re.search(r"^sent +\d+ +\d+ +0$", output, re.MULTILINE), output
+
+
+def test_ctrl_c_leaves_nothing() -> None:
+    with private_machine("scripts/demo") as demo:
+        demo.wait_for_program("qemu-system")
+        demo.interrupt()
+        exit_code, output = demo.finish()
+    assert exit_code == 130, output
