@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.private_machine import private_machine
+from private_machine import private_machine
 
 
 def test_demo_shows_that_the_guests_talk() -> None:
