@@ -128,5 +128,5 @@ def usable_range(prefix: Prefix, gateway: Address | None = None) -> str:
 
 def _text(value: object, example: str) -> str:
     if not isinstance(value, str):
-        raise ValueError(f'must be text such as "{example}"')
+        raise ValueError(f'is no text; write one such as "{example}"')
     return value

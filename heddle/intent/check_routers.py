@@ -86,12 +86,17 @@ def _check_interface(
     context: Context, router: str, join: JoinSpec, network: NetworkSpec, path: KeyPath
 ) -> list[Address]:
     """Report bad addresses; return the router's own in this network."""
-    for address in join.address:
-        _check_named_address(context, join, network, address, path)
+    problems = [
+        problem
+        for address in join.address
+        if (problem := _named_address_problem(join, network, address)) is not None
+    ]
+    for problem in problems:
+        context.problems.add((*path, "address"), problem)
     own = [join.address_in(subnet) for subnet in network.cidr]
     for subnet, address in zip(network.cidr, own, strict=True):
         other = context.claim(join.network, address, f'router "{router}"')
-        if other is not None:
+        if other is not None and not problems:
             what = (
                 f'{address} of network "{join.network}" belongs to {other}; give this one an '
                 f"address of its own: {{network: {join.network}, address: "
@@ -101,20 +106,17 @@ def _check_interface(
     return own
 
 
-def _check_named_address(
-    context: Context, join: JoinSpec, network: NetworkSpec, address: Address, path: KeyPath
-) -> None:
+def _named_address_problem(join: JoinSpec, network: NetworkSpec, address: Address) -> str | None:
     subnet = network.subnet_of(address)
     if subnet is None:
         prefixes = ", ".join(str(item.cidr) for item in network.cidr)
-        what = f'{address} is outside network "{join.network}" ({prefixes}); choose one inside'
-        context.problems.add((*path, "address"), what)
-    elif meaning := unusable_meaning(subnet.cidr, address):
-        what = f"{address} is {meaning} of {subnet.cidr}; choose one from "
-        context.problems.add((*path, "address"), what + usable_range(subnet.cidr))
-    elif address != join.address_in(subnet):
-        what = f"{address} is a second address in {subnet.cidr}; give one per subnet"
-        context.problems.add((*path, "address"), what)
+        return f'{address} is outside network "{join.network}" ({prefixes}); choose one inside'
+    if meaning := unusable_meaning(subnet.cidr, address):
+        choice = usable_range(subnet.cidr)
+        return f"{address} is {meaning} of {subnet.cidr}; choose one from {choice}"
+    if address != join.address_in(subnet):
+        return f"{address} is a second address in {subnet.cidr}; give one per subnet"
+    return None
 
 
 def _spare_address(subnet: SubnetSpec) -> Address:

@@ -20,7 +20,7 @@ from heddle.errors import TopologyError
 from heddle.intent.problems import KeyPath, Problems, SourceMap
 
 # Aliases of aliases can make a small file huge.
-VALUES_MAX = 2_000_000
+VALUES_MAX = 500_000
 
 _NULL, _BOOL, _INT, _FLOAT, _TEXT = (
     f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str")

@@ -6,6 +6,8 @@ early.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -52,6 +54,12 @@ _REMEDIES = {
     sqlite3.SQLITE_IOERR: "the disk failed; look at the kernel's log (dmesg), and for free space",
 }
 
+_FILE_REMEDIES = {
+    errno.ENOSPC: _REMEDIES[sqlite3.SQLITE_FULL],
+    errno.EROFS: _REMEDIES[sqlite3.SQLITE_READONLY],
+    errno.EACCES: _REMEDIES[sqlite3.SQLITE_PERM],
+}
+
 
 @contextmanager
 def medium(path: Path) -> Iterator[None]:
@@ -65,9 +73,8 @@ def medium(path: Path) -> Iterator[None]:
         remedy = _REMEDIES.get(code, "see the cause, and try again")
         raise StoreError(f"store {path}: {remedy} ({error})") from error
     except OSError as error:
-        raise StoreError(
-            f"store {path}: {error.strerror}; run as root, and check its folder"
-        ) from error
+        remedy = _FILE_REMEDIES.get(error.errno or 0, f"check its folder, {path.parent}")
+        raise StoreError(f"store {path}: {remedy} ({error.strerror})") from error
 
 
 def open_database(path: Path, *, durable: bool = True) -> sqlite3.Connection:
@@ -76,16 +83,23 @@ def open_database(path: Path, *, durable: bool = True) -> sqlite3.Connection:
     With ``durable`` a commit returns once it is on the medium, without it once
     it is safe from the death of the process.
     """
-    _create_file(path)
-    connection = _connect(f"{path.absolute().as_uri()}?mode=rw")
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-        _create_tables(connection)
-        _check_version(connection, path)
-    except BaseException:
-        connection.close()
-        raise
+    with _alone_in(path.parent):
+        if not path.exists():
+            # The store is root's alone. SQLite gives the files beside it
+            # (-wal, -shm) the same mode.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        connection = _connect(f"{path.absolute().as_uri()}?mode=rw")
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            if _version(connection) == 0:
+                connection.executescript(
+                    f"{_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                )
+            _check_version(connection, path)
+        except BaseException:
+            connection.close()
+            raise
     return connection
 
 
@@ -112,27 +126,22 @@ def _connect(uri: str) -> sqlite3.Connection:
     )
 
 
-def _create_file(path: Path) -> None:
-    # Others may pass through the folder, since QEMU reads images below it, but
-    # not list it; the store itself is root's alone. SQLite gives the files
-    # beside it (-wal, -shm) the same mode.
-    if not path.parent.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.parent.chmod(0o711)
-    if not path.exists():
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let one process at a time set up a store in a folder, made when missing.
 
-
-def _create_tables(connection: sqlite3.Connection) -> None:
-    if _version(connection) != 0:
-        return
+    SQLite does not wait for a lock when it changes the journal mode.
+    """
+    if not folder.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        # QEMU reads images below it: others may pass through, but not list it.
+        folder.chmod(0o711)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        connection.executescript(f"{_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-    except sqlite3.OperationalError:
-        if connection.in_transaction:
-            connection.rollback()
-        if _version(connection) == 0:  # else another process made them meanwhile
-            raise
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _version(connection: sqlite3.Connection) -> int:
