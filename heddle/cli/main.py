@@ -1,7 +1,7 @@
 """The heddle command: a table of subcommands, each a module loaded when used.
 
 argparse from the standard library, not a framework: a read command has to
-answer within 0.3 s, and importing typer with rich alone takes half of that.
+answer within 0.3 s, of which importing typer with rich takes 70 ms.
 
 A command module offers ``configure(parser)`` and ``run(arguments) -> exit code``.
 """
