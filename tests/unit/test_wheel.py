@@ -47,7 +47,7 @@ def test_holds_every_file_of_the_package(wheel: Path) -> None:
     wanted = {
         str(path.relative_to(CHECKOUT))
         for path in PACKAGE.rglob("*")
-        if path.is_file() and path.suffix != ".pyc" and path.name != ".lock"
+        if path.is_file() and path.suffix != ".pyc"
     }
     assert wanted - set(zipfile.ZipFile(wheel).namelist()) == set()
 
@@ -81,7 +81,7 @@ def _copy_of_checkout(folder: Path) -> Path:
     checkout, and nothing left there by an earlier one gets into the wheel."""
     copy = folder / "checkout"
     for name in ("heddle", "bpf", "scripts"):
-        ignored = shutil.ignore_patterns("__pycache__", "*.o", ".lock")
+        ignored = shutil.ignore_patterns("__pycache__", "*.o")
         shutil.copytree(CHECKOUT / name, copy / name, ignore=ignored)
     for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(CHECKOUT / name, copy)
