@@ -352,18 +352,7 @@ class World:
     def write_templates(self) -> None:
         self.put_dhcp4(WEB_SUBNET4, MAIN_WEB.mac, MAIN_WEB.ipv4, WEB_OPTIONS4)
         self.put_dhcp4(LONE_SUBNET4, SERVICE_MAC, LONE_SERVER, LONE_OPTIONS4)
-        self.put(
-            "dhcp6_templates",
-            WEB_SUBNET6,
-            {
-                "server_mac": mac_bytes(MAIN_WEB.mac),
-                "options_length": len(WEB_OPTIONS6),
-                "server_id_length": len(SERVER_DUID),
-                "preferred_lifetime": PREFERRED,
-                "valid_lifetime": VALID,
-                "options": WEB_OPTIONS6,
-            },
-        )
+        self.put_dhcp6(WEB_SUBNET6, MAIN_WEB.mac, SERVER_DUID, WEB_OPTIONS6)
         message = ra_message(MAIN_WEB)
         self.put(
             "ra_templates",
@@ -379,6 +368,20 @@ class World:
                 "server_mac": mac_bytes(mac),
                 "options_length": len(options),
                 "server_address": ipaddress.ip_address(server).packed,
+                "options": options,
+            },
+        )
+
+    def put_dhcp6(self, subnet: int, mac: str, duid: bytes, options: bytes) -> None:
+        self.put(
+            "dhcp6_templates",
+            subnet,
+            {
+                "server_mac": mac_bytes(mac),
+                "options_length": len(options),
+                "server_id_length": len(duid),
+                "preferred_lifetime": PREFERRED,
+                "valid_lifetime": VALID,
                 "options": options,
             },
         )
