@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from heddle.agent.notifications import LinkNotifications
 from heddle.applier.applier import Applier, Report
 from heddle.compiler.fragment import Limits
 from heddle.compiler.host import Compiler
@@ -25,19 +26,18 @@ T = TypeVar("T")
 class KernelWork:
     """What this host's kernel must do, and has been made to do."""
 
-    def __init__(self, host: str, applier: Applier, limits: Limits) -> None:
+    def __init__(
+        self, host: str, applier: Applier, limits: Limits, notifications: LinkNotifications
+    ) -> None:
         self._host = host
         self._applier = applier
         self._limits = limits
         self._compiler = Compiler(host, limits)
         self._thread = ThreadPoolExecutor(1, "kernel")
+        self._notifications = notifications
         self._under_way = 0
+        self.suspicion = asyncio.Event()  # the kernel told of a change that is not ours
         self.audit_seconds = 0.0  # CPU time of the last audit
-
-    @property
-    def busy(self) -> bool:
-        """Whether what the kernel tells just now may be our own doing."""
-        return self._under_way > 0
 
     @property
     def pending(self) -> Mapping[str, str]:
@@ -84,11 +84,24 @@ class KernelWork:
         return await self._run(job)
 
     def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._notifications.fileno())
         self._thread.shutdown(cancel_futures=True)
 
     async def _run(self, job: Callable[[], T]) -> T:
+        """Run a job in the thread. What the kernel tells meanwhile counts as our
+        own doing and is not even read; if it was not, the next regular audit
+        finds it."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._notifications.fileno())
         self._under_way += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, job)
+            return await loop.run_in_executor(self._thread, job)
         finally:
             self._under_way -= 1
+            if not self._under_way:
+                self._notifications.drain()
+                loop.add_reader(self._notifications.fileno(), self._notified)
+
+    def _notified(self) -> None:
+        if self._notifications.drain():
+            self.suspicion.set()

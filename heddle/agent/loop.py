@@ -100,9 +100,8 @@ class Agent:
         self._facts = Facts(parts.store)
         self._board = Board(self._facts)
         self._advertiser = Advertiser(parts.send)
-        self._kernel = KernelWork(host, parts.applier, parts.limits)
+        self._kernel = KernelWork(host, parts.applier, parts.limits, parts.notifications)
         self._hypervisor = ThreadPoolExecutor(1, "hypervisor")
-        self._suspicion = asyncio.Event()
         self._machines_due = asyncio.Event()
         self._stopping = asyncio.Event()
         self._listeners: set[asyncio.Queue[DropEvent]] = set()
@@ -168,7 +167,7 @@ class Agent:
 
     def reconcile(self) -> None:
         """Look for damage now."""
-        self._suspicion.set()
+        self._kernel.suspicion.set()
         self._machines_due.set()
 
     def stop(self) -> None:
@@ -227,24 +226,12 @@ class Agent:
     # ---- audit ---------------------------------------------------------
 
     async def _watch_kernel(self) -> None:
-        loop = asyncio.get_running_loop()
-        notifications = self._parts.notifications
-        loop.add_reader(notifications.fileno(), self._notified)
-        try:
-            while True:
-                pause = min(self._kernel.audit_seconds / AUDIT_SHARE, AUDIT_PAUSE_LONGEST)
-                await asyncio.sleep(pause)
-                await _wait(self._suspicion, AUDIT_SECONDS - pause)
-                if self._revision is not None:
-                    await self._audit()
-        finally:
-            loop.remove_reader(notifications.fileno())
-
-    def _notified(self) -> None:
-        """The kernel told of a change. While we work it is our own doing; if it
-        was not, the next regular audit finds it."""
-        if self._parts.notifications.drain() and not self._kernel.busy:
-            self._suspicion.set()
+        while True:
+            pause = min(self._kernel.audit_seconds / AUDIT_SHARE, AUDIT_PAUSE_LONGEST)
+            await asyncio.sleep(pause)
+            await _wait(self._kernel.suspicion, AUDIT_SECONDS - pause)
+            if self._revision is not None:
+                await self._audit()
 
     async def _audit(self) -> None:
         before = self._kernel.pending

@@ -1,0 +1,133 @@
+"""The frame of the command line: help, exit codes, messages."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from heddle import __version__
+from heddle.cli import main as cli
+from heddle.cli.main import COMMANDS, command_parser, main, top_parser
+from heddle.errors import OperationError, TopologyError
+
+# What a read command must not import: each costs about a third of its time.
+HEAVY = {"pydantic", "libvirt", "yaml", "asyncio"}
+READ_COMMANDS = ("show", "drops", "top", "trace", "vm", "doctor")
+
+
+@pytest.fixture(autouse=True)
+def own_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HEDDLE_ROOT", str(tmp_path))
+    monkeypatch.setenv("HEDDLE_HOST", "unit-test")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str) -> None:
+    text = command_parser(name).format_help()
+    assert text.startswith(f"usage: heddle {name} ")
+    assert "examples:\n" in text
+    for example in re.findall(r"^  (heddle .*?)(?:  +|$)", text, re.MULTILINE):
+        words = example.split()
+        assert words[1] == name
+        command_parser(name).parse_args(words[2:])
+
+
+def test_the_top_lists_all_commands() -> None:
+    text = top_parser().format_help()
+    for name, command in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(command.summary)}$", text, re.MULTILINE)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"heddle {__version__}\n"
+
+
+def test_without_a_command_it_explains_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "commands:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["fly"], ["show", "clouds"], ["trace", "a", "b", "--tcp", "0"]])
+def test_a_wrong_request_is_exit_code_2(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "lines"),
+    [
+        (OperationError("the disk is full"), 1, ["heddle: the disk is full"]),
+        (TopologyError("a:1: one\na:2: two"), 2, ["heddle: a:1: one", "heddle: a:2: two"]),
+        (KeyboardInterrupt(), 130, ["", "heddle: interrupted"]),
+    ],
+)
+def test_an_error_is_a_line_and_a_code(
+    error: BaseException,
+    code: int,
+    lines: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(words: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_dispatch", fail)
+    assert main(["show"]) == code
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == lines
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize("name", ["up", "apply"])
+def test_a_missing_file_is_said_in_one_line(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert main([name, "no-such-file.yaml"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("heddle: no-such-file.yaml")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["up", "x.yaml"], ["apply", "x.yaml"], ["down"], ["drops"], ["agent"], ["top"]]
+)
+def test_without_root_it_says_so(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main(words) == 1
+    assert re.fullmatch(r"heddle: .* needs root: try `sudo heddle .*`\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("name", READ_COMMANDS)
+def test_read_commands_import_nothing_heavy(name: str) -> None:
+    script = f"""
+import sys
+import heddle.cli.main as cli
+cli.command_parser({name!r})
+import heddle.cli.view, heddle.datapath.trace
+print(*sorted({HEAVY!r} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    assert done.stdout == b"\n"
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = f"{sys.executable} -m heddle.cli.main --help | head -c 1"
+    done = subprocess.run(["sh", "-c", command], check=True, capture_output=True, text=True)
+    assert done.stdout == "u"
+    assert done.stderr == ""
