@@ -18,7 +18,6 @@ import pytest
 
 import heddle
 from heddle.hypervisor.cpio import Archive
-from heddle.hypervisor.tiny import ensure_tiny_image
 
 SOURCES = Path(heddle.__file__).parent.parent / "bpf"
 OBJECTS = Path(heddle.__file__).parent / "datapath" / "objects"
@@ -70,16 +69,18 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def oldest_console(objects: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def oldest_console(
+    objects: Path, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> str:
     """What Debian 12's kernel says about the objects, on its serial console."""
     folder = tmp_path_factory.mktemp("oldest")
-    kernel = ensure_tiny_image().kernel
     initramfs = folder / "initramfs"
     _write_initramfs(initramfs, objects)
     machine = ["-accel", "tcg", "-cpu", "max", "-m", "1024", "-nodefaults", "-no-reboot"]
     console = ["-display", "none", "-serial", "stdio", "-append", "console=ttyS0 quiet panic=-1"]
+    boot = ["-kernel", tiny_folder / "vmlinuz", "-initrd", initramfs]
     done = subprocess.run(
-        ["qemu-system-x86_64", *machine, *console, "-kernel", kernel, "-initrd", initramfs],
+        ["qemu-system-x86_64", *machine, *console, *boot],
         check=True,
         stdin=subprocess.DEVNULL,
         capture_output=True,
