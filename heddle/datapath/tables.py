@@ -70,6 +70,15 @@ class AnyTable(ABC, Generic[Value]):
             cut = _cut(values, self._stored_size, count)
             yield from zip(_cut(keys, self.key_size, count), map(self._decode, cut), strict=True)
 
+    def digest(self) -> int:
+        """A number that differs, in this process, when the content does. Costs a
+        fraction of reading all entries one by one."""
+        parts = (
+            (keys[: count * self.key_size], values[: count * self._stored_size])
+            for keys, values, count in self._batches()
+        )
+        return hash(tuple(parts))
+
     def put_many(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
         """Write entries in batches; stops at the first that the kernel refuses."""
         pending = list(entries)

@@ -1,0 +1,165 @@
+"""Makes the kernel match the compiled state, in a declared order.
+
+    namespaces -> links (made down, marked, filtered) -> epochs odd -> rows ->
+    links up -> epochs even -> links removed -> namespaces removed
+
+Every step may be the last before a crash. What the kernel holds is the only
+record of what has been done: the next ``synchronize`` reads all of it back,
+and writes no more than what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from heddle.applier.epochs import Epochs
+from heddle.applier.kernel import Kernel
+from heddle.applier.placement import Facts, Links
+from heddle.applier.report import Action, Report
+from heddle.applier.rows import Rows
+from heddle.compiler.state import TABLE_ORDER, HostDelta, HostState, RowKey
+from heddle.errors import KernelError
+
+__all__ = ["Action", "Applier", "Report"]
+
+
+@dataclass(slots=True)
+class _Work:
+    """What to look at. Links come with what they are like, rows and tables are
+    compared with what was last written or read."""
+
+    namespaces: set[str] = field(default_factory=set)
+    links: Facts = field(default_factory=dict)
+    strays: dict[str, int] = field(default_factory=dict)  # links to be removed
+    rows: set[RowKey] = field(default_factory=set)
+    tables: set[str] = field(default_factory=set)
+    touched: set[int] | None = None  # slots of epochs; None: all, if a row differs
+
+
+class Applier:
+    """One host's applier. Call ``synchronize`` first. Not for use by two threads at once."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._reset()
+
+    def _reset(self) -> None:
+        self._namespaces: set[str] = set()
+        self._namespace_failures: dict[str, str] = {}
+        self._links = Links(self._kernel)
+        self._rows = Rows(self._kernel, self._links.indexes)
+        self._epochs = Epochs(self._kernel)
+
+    @property
+    def pending(self) -> dict[str, str]:
+        """Why what is wanted is not in place yet, by device where a device is
+        concerned, else by what it is. All of it is tried again by ``audit``."""
+        errors = {f"namespace {name}": text for name, text in self._namespace_failures.items()}
+        errors |= self._rows.pending() | self._links.failures
+        if self._epochs.error:
+            errors["epochs"] = self._epochs.error
+        return errors
+
+    # ---- the three ways to be called -------------------------------------
+
+    def synchronize(self, state: HostState) -> Report:
+        """Read everything, and make it match a whole state. What bears our mark
+        and is not wanted is removed. KernelError when the kernel can't be read."""
+        self._reset()
+        self._namespaces = set(state.namespaces)
+        self._links.wanted.update(state.links)
+        self._rows.wanted.update(state.rows)
+        facts, strays = self._links.read()
+        self._links.adopt(facts)
+        self._rows.read()
+        self._epochs.read()
+        whole = self._kernel.namespaces()
+        unsettled = {name for name in self._namespaces if not whole.get(name)}
+        return self._carry_out(
+            _Work(
+                namespaces=unsettled | (whole.keys() - self._namespaces),
+                links=facts,
+                strays=strays,
+                tables=set(TABLE_ORDER),
+            )
+        )
+
+    def apply(self, delta: HostDelta) -> Report:
+        """Carry out a difference. The kernel is written, but not read."""
+        for name, is_wanted in delta.namespaces.items():
+            (self._namespaces.add if is_wanted else self._namespaces.discard)(name)
+        facts = self._links.want(delta.links)
+        self._rows.want(delta.rows)
+        return self._carry_out(
+            _Work(
+                namespaces=set(delta.namespaces),
+                links=facts,
+                rows=set(delta.rows),
+                touched=self._epochs.slots_of(delta.touched),
+            )
+        )
+
+    def audit(self) -> Report:
+        """Find and repair what was altered behind our back, and try again what
+        failed. Tables are read in full; links as far as the kernel told of
+        changes, and some others each time."""
+        work = _Work(namespaces=self._missing_namespaces() | set(self._namespace_failures))
+        facts = self._links.altered()
+        if facts is None:
+            facts, work.strays = self._links.read()
+        work.links = self._links.failed() | self._links.severed(work.namespaces) | facts
+        work.rows, tables = self._rows.failed()
+        work.tables = tables | self._rows.altered()
+        return self._carry_out(work)
+
+    # ---- the order of writes ---------------------------------------------
+
+    def _carry_out(self, work: _Work) -> Report:
+        report = Report()
+        self._add_namespaces(work.namespaces, report)
+        placement = self._links.place(work.links, report)
+        if placement.moved:
+            work.tables |= self._rows.device_tables()
+        waiting = self._rows.affected(placement.new)
+        plans = self._rows.plan(work.rows | waiting, work.tables)
+        slots = self._stale(work, bool(plans), bool(work.tables or waiting))
+        if plans:
+            self._epochs.begin(slots)
+            self._rows.write(plans, report)
+        self._links.open(placement, report)
+        self._epochs.finish(slots)
+        self._rows.release_slots(work.rows)
+        placement.plan.removed |= work.strays
+        self._links.remove(placement.plan, report)
+        self._remove_namespaces(work.namespaces, report)
+        report.failures |= self.pending
+        return report
+
+    def _stale(self, work: _Work, rows_differ: bool, repaired: bool) -> set[int]:
+        """Epochs to advance: those named, those that a dead writer left odd, and
+        all when rows were repaired, since nobody knows whom that touches."""
+        if rows_differ and (work.touched is None or repaired):
+            return self._epochs.all_slots()
+        return (work.touched or set()) | self._epochs.unfinished()
+
+    def _missing_namespaces(self) -> set[str]:
+        return self._namespaces - self._kernel.existing_namespaces() if self._namespaces else set()
+
+    def _add_namespaces(self, names: Iterable[str], report: Report) -> None:
+        for name in sorted(self._namespaces.intersection(names)):
+            self._namespace_failures.pop(name, None)
+            try:
+                if self._kernel.add_namespace(name):
+                    report.add("+", f"namespace {name}")
+            except KernelError as error:
+                self._namespace_failures[name] = str(error)
+
+    def _remove_namespaces(self, names: Iterable[str], report: Report) -> None:
+        for name in sorted(set(names) - self._namespaces):
+            self._namespace_failures.pop(name, None)
+            try:
+                self._kernel.remove_namespace(name)
+                report.add("-", f"namespace {name}")
+            except KernelError as error:
+                self._namespace_failures[name] = str(error)

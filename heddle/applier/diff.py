@@ -1,0 +1,144 @@
+"""What differs between wanted and actual. Pure: nothing is read or written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from heddle.applier.kernel import Aspect, LinkFact, LinkFix, Peer
+from heddle.compiler.state import Link
+
+
+@dataclass(slots=True)
+class LinkPlan:
+    """What is to be done about links. A replaced link is in ``replaced`` and,
+    to be made anew, in ``made``; ``raised`` are those that are in place but down."""
+
+    made: list[Link] = field(default_factory=list)
+    replaced: dict[str, int] = field(default_factory=dict)
+    fixed: list[LinkFix] = field(default_factory=list)
+    raised: list[LinkFix] = field(default_factory=list)
+    removed: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class RowPlan:
+    """What is to be done about the rows of one table."""
+
+    new: dict[bytes, bytes] = field(default_factory=dict)
+    changed: dict[bytes, bytes] = field(default_factory=dict)
+    removed: list[bytes] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.new or self.changed or self.removed)
+
+    def want(self, key: bytes, value: bytes, actual: bytes | None) -> None:
+        """Add what makes one row right, if it is not."""
+        if actual is None:
+            self.new[key] = value
+        elif actual != value:
+            self.changed[key] = value
+
+
+def diff_links(
+    wanted: Mapping[str, Link | None], actual: Mapping[str, LinkFact | None]
+) -> LinkPlan:
+    """Both by wanted name; what is in neither is left alone."""
+    plan = LinkPlan()
+    for name in dict.fromkeys([*wanted, *actual]):
+        link, fact = wanted.get(name), actual.get(name)
+        if link is None:
+            if fact is not None:
+                plan.removed[name] = fact.ifindex
+        elif fact is None:
+            plan.made.append(link)
+        elif _must_be_replaced(link, fact):
+            plan.replaced[name] = fact.ifindex
+            plan.made.append(link)
+        else:
+            _diff_link(plan, link, fact)
+    return plan
+
+
+def diff_table(wanted: Mapping[bytes, bytes], actual: Mapping[bytes, bytes]) -> RowPlan:
+    """What makes a whole table right."""
+    plan = RowPlan()
+    for key, value in wanted.items():
+        plan.want(key, value, actual.get(key))
+    plan.removed = [key for key in actual if key not in wanted]
+    return plan
+
+
+def is_right(link: Link, fact: LinkFact) -> bool:
+    """Whether nothing is to be done about a link."""
+    return fact.up and not _must_be_replaced(link, fact) and not aspects(link, fact)
+
+
+def aspects(link: Link, fact: LinkFact) -> frozenset[Aspect]:
+    """What of a link is wrong, apart from being down."""
+    wrong = {
+        Aspect.NAME: fact.name != link.name,
+        Aspect.ALIAS: fact.alias != link.alias,
+        Aspect.MTU: fact.mtu != link.mtu,
+        Aspect.FILTER: not fact.filtered,
+    }
+    return frozenset(aspect for aspect, is_wrong in wrong.items() if is_wrong)
+
+
+def presumed(link: Link, index: int) -> LinkFact:
+    """What a link looks like that was made as wanted."""
+    peer = None
+    if link.is_veth:
+        peer = Peer(link.namespace, link.peer or "", link.peer_mac or "")
+    return LinkFact(
+        ifindex=index,
+        name=link.name,
+        alias=link.alias,
+        mtu=link.mtu,
+        up=True,
+        is_veth=link.is_veth,
+        multiqueue=link.multiqueue,
+        filtered=True,
+        peer=peer,
+    )
+
+
+def by_wanted_name(
+    wanted: Iterable[Link], actual: Iterable[LinkFact]
+) -> tuple[dict[str, LinkFact], list[LinkFact]]:
+    """Links by the name that they should have: one that was renamed is known by
+    its alias. Second, those that have no name of their own: doubles."""
+    names = {link.alias: link.name for link in wanted}
+    found: dict[str, LinkFact] = {}
+    doubles: list[LinkFact] = []
+    # A link that has its right name comes before one that must be renamed.
+    for fact in sorted(actual, key=lambda fact: names.get(fact.alias, fact.name) != fact.name):
+        name = names.get(fact.alias, fact.name)
+        if name in found:
+            doubles.append(fact)
+        else:
+            found[name] = fact
+    return found, doubles
+
+
+def _must_be_replaced(link: Link, fact: LinkFact) -> bool:
+    if link.is_veth != fact.is_veth:
+        return True
+    if not link.is_veth:
+        return link.multiqueue != fact.multiqueue
+    return fact.peer is not None and fact.peer != Peer(
+        link.namespace, link.peer or "", link.peer_mac or ""
+    )
+
+
+def _diff_link(plan: LinkPlan, link: Link, fact: LinkFact) -> None:
+    wrong = aspects(link, fact)
+    if wrong:
+        plan.fixed.append(LinkFix(fact.ifindex, link, wrong))
+    if not fact.up and Aspect.NAME not in wrong:
+        plan.raised.append(LinkFix(fact.ifindex, link, frozenset({Aspect.UP})))
+
+
+def without_peer(fact: LinkFact) -> LinkFact:
+    """A veth whose other end is lost: its namespace is no more."""
+    return fact._replace(peer=Peer(None, "", ""))

@@ -1,0 +1,149 @@
+"""What the applier needs from a kernel: facts to read, and writes that tell
+which of many items failed and why.
+
+``LinuxKernel`` (linux.py) is the real one, ``FakeKernel`` (fake.py) behaves the
+same in memory. Failures go by the name or key of the item; an item that failed
+is as it was before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from heddle.compiler.state import Link
+from heddle.datapath.codec import Codec
+
+
+class Peer(NamedTuple):
+    """The other end of a veth: name of its namespace if it is ours, own name, MAC."""
+
+    namespace: str | None
+    name: str
+    mac: str
+
+
+class LinkFact(NamedTuple):
+    """A link that bears our mark, as it is. ``filtered``: our program is at its
+    ingress. ``peer`` is None for a TAP, and where it was not asked for."""
+
+    ifindex: int
+    name: str
+    alias: str
+    mtu: int
+    up: bool
+    is_veth: bool
+    multiqueue: bool
+    filtered: bool
+    peer: Peer | None = None
+
+
+class Aspect(Enum):
+    """What of a link can be put right without making it anew."""
+
+    NAME = "name"
+    ALIAS = "alias"
+    MTU = "mtu"
+    FILTER = "filter"
+    UP = "up"
+
+
+class LinkFix(NamedTuple):
+    """Make these aspects of the link at an ifindex be as wanted."""
+
+    ifindex: int
+    link: Link
+    aspects: frozenset[Aspect]
+
+
+@dataclass(slots=True)
+class Made:
+    """Links that were made (name -> ifindex), and why others were not."""
+
+    indexes: dict[str, int]
+    failures: dict[str, str]
+
+
+class Abi(Protocol):
+    """The contract with the data plane, as far as rows need it."""
+
+    def value(self, name: str) -> int: ...
+
+    def bits(self, enum: str, names: Iterable[str]) -> int: ...
+
+    def table_types(self, name: str) -> tuple[Codec, Codec]: ...
+
+
+class Kernel(Protocol):
+    """Everything the applier does to a host goes through here. Reading raises
+    KernelError when it can't be done at all."""
+
+    @property
+    def abi(self) -> Abi: ...
+
+    # ---- namespaces ------------------------------------------------------
+
+    def namespaces(self) -> dict[str, bool]:
+        """Names that bear our mark; False when the namespace is not whole."""
+        ...
+
+    def existing_namespaces(self) -> set[str]:
+        """Names of all that there are, whosever."""
+        ...
+
+    def add_namespace(self, name: str) -> bool:
+        """False when it is there already. KernelError when it can't be made,
+        or is somebody else's."""
+        ...
+
+    def remove_namespace(self, name: str) -> None: ...
+
+    # ---- links -----------------------------------------------------------
+
+    def links(self) -> dict[str, LinkFact]:
+        """All links that bear our mark, by name, peers included."""
+        ...
+
+    def inspect(self, indexes: Sequence[int]) -> dict[int, LinkFact]:
+        """Those of the links that exist, by ifindex, without peers."""
+        ...
+
+    def altered(self) -> set[int] | None:
+        """ifindexes of which the kernel reported a change since the last call,
+        our own changes included; None when there were too many to tell."""
+        ...
+
+    def make_links(self, links: Sequence[Link]) -> Made:
+        """Make links with mark, MTU and filter, not yet up. A link of the name
+        that is not ours is a failure."""
+        ...
+
+    def fix_links(self, fixes: Sequence[LinkFix]) -> dict[str, str]:
+        """Put aspects right; returns failures by name."""
+        ...
+
+    def remove_links(self, indexes: Mapping[str, int]) -> dict[str, str]:
+        """Remove links (name -> ifindex); one that is gone already is no failure."""
+        ...
+
+    # ---- tables ----------------------------------------------------------
+
+    def digest(self, table: str) -> int:
+        """A number that differs when the content does."""
+        ...
+
+    def read_table(self, table: str) -> dict[bytes, bytes]: ...
+
+    def write_rows(self, table: str, rows: Mapping[bytes, bytes]) -> dict[bytes, str]:
+        """Add or overwrite, in the given order; returns failures by key."""
+        ...
+
+    def delete_rows(self, table: str, keys: Sequence[bytes]) -> dict[bytes, str]:
+        """Remove; a key that is gone already is no failure."""
+        ...
+
+    def clear_counters(self, slots: Sequence[int]) -> None:
+        """Set the counters of slots to zero. KernelError when it can't be done."""
+        ...

@@ -1,0 +1,213 @@
+"""Messages about links: what to ask rtnetlink, and what it answers.
+
+Requests name a link by its ifindex (a name may have gone to another link) and
+leave out what is not to be changed.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from heddle.applier.netlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    Request,
+    attribute,
+    attributes,
+    nested,
+    number,
+    text,
+)
+
+RTM_NEWLINK = 16
+RTM_DELLINK = 17
+RTM_GETLINK = 18
+RTM_SETLINK = 19
+_RTM_GETNSID = 90
+
+_IFLA_ADDRESS = 1
+_IFLA_IFNAME = 3
+_IFLA_MTU = 4
+_IFLA_LINK = 5
+_IFLA_LINKINFO = 18
+_IFLA_IFALIAS = 20
+_IFLA_AF_SPEC = 26
+_IFLA_GROUP = 27
+_IFLA_NET_NS_FD = 28
+_IFLA_EXT_MASK = 29
+_IFLA_LINK_NETNSID = 37
+_IFLA_TARGET_NETNSID = 46
+_IFLA_INFO_KIND = 1
+_IFLA_INFO_DATA = 2
+_VETH_INFO_PEER = 1
+_IFLA_TUN_MULTI_QUEUE = 8
+_IFLA_INET6_ADDR_GEN_MODE = 8
+_IN6_ADDR_GEN_MODE_NONE = 1
+_RTEXT_FILTER_SKIP_STATS = 8
+_NETNSA_NSID = 1
+_NETNSA_FD = 3
+
+_IFF_UP = 1
+_AF_INET6 = 10
+
+_INFO = struct.Struct("=BBHiII")  # family, pad, type, index, flags, change
+
+# The link group that a link gets when it is made. A veth can't be given its
+# alias in the same message, so this is its mark until the alias is there.
+GROUP = 0x6864646C
+# Links in this group are deleted by one message: one by one each would wait
+# for several RCU grace periods, about 20 ms.
+_GROUP_DOOMED = 0x68646478
+
+
+class LinkInfo(NamedTuple):
+    """What the kernel says of a link. ``kind`` is tun, veth, ... or empty;
+    ``peer`` is the ifindex of a veth's other end and ``peer_nsid`` the number
+    of the namespace that it is in."""
+
+    ifindex: int
+    name: str
+    alias: str
+    mtu: int
+    up: bool
+    group: int
+    mac: str
+    kind: str
+    multiqueue: bool
+    peer: int
+    peer_nsid: int | None
+
+
+def parse(body: bytes) -> LinkInfo:
+    """A link from the body of an RTM_NEWLINK message."""
+    _, _, _, index, flags, _ = _INFO.unpack_from(body)
+    found = attributes(body, _INFO.size)
+    info = attributes(found.get(_IFLA_LINKINFO, b""))
+    kind = _string(info.get(_IFLA_INFO_KIND))
+    data = attributes(info.get(_IFLA_INFO_DATA, b"")) if kind == "tun" else {}
+    nsid = found.get(_IFLA_LINK_NETNSID)
+    return LinkInfo(
+        ifindex=index,
+        name=_string(found.get(_IFLA_IFNAME)),
+        alias=_string(found.get(_IFLA_IFALIAS)),
+        mtu=_integer(found.get(_IFLA_MTU)),
+        up=bool(flags & _IFF_UP),
+        group=_integer(found.get(_IFLA_GROUP)),
+        mac=found.get(_IFLA_ADDRESS, b"").hex(":"),
+        kind=kind,
+        multiqueue=any(data.get(_IFLA_TUN_MULTI_QUEUE, b"")),
+        peer=_integer(found.get(_IFLA_LINK)),
+        peer_nsid=int.from_bytes(nsid, "little", signed=True) if nsid else None,
+    )
+
+
+def get(index: int, nsid: int | None = None) -> Request:
+    """Ask for one link, also for one in the namespace of that number."""
+    target = b"" if nsid is None else number(_IFLA_TARGET_NETNSID, nsid)
+    return Request(RTM_GETLINK, 0, _info(index) + _without_statistics() + target)
+
+
+def get_by_name(name: str) -> Request:
+    return Request(RTM_GETLINK, 0, _info() + _without_statistics() + text(_IFLA_IFNAME, name))
+
+
+def get_all() -> Request:
+    return Request(RTM_GETLINK, 0, _info() + _without_statistics())
+
+
+def nsid_of(namespace_fd: int) -> Request:
+    """Ask under which number this namespace knows another one."""
+    return Request(_RTM_GETNSID, 0, bytes(4) + number(_NETNSA_FD, namespace_fd))
+
+
+def parse_nsid(body: bytes) -> int | None:
+    """The number, None when the namespace has none."""
+    data = attributes(body, 4).get(_NETNSA_NSID)
+    nsid = int.from_bytes(data, "little", signed=True) if data else -1
+    return nsid if nsid >= 0 else None
+
+
+def create_veth(name: str, mtu: int, peer: str, peer_mac: str, namespace_fd: int) -> Request:
+    """A veth pair whose other end begins its life in another namespace."""
+    other = (
+        _info()
+        + text(_IFLA_IFNAME, peer)
+        + attribute(_IFLA_ADDRESS, bytes.fromhex(peer_mac.replace(":", "")))
+        + number(_IFLA_MTU, mtu)
+        + number(_IFLA_NET_NS_FD, namespace_fd)
+    )
+    info = nested(
+        _IFLA_LINKINFO,
+        text(_IFLA_INFO_KIND, "veth"),
+        nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, other)),
+    )
+    body = _info() + text(_IFLA_IFNAME, name) + number(_IFLA_MTU, mtu) + number(_IFLA_GROUP, GROUP)
+    return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body + info)
+
+
+def adopt(index: int, alias: str, mtu: int) -> Request:
+    """Mark a new link as ours and keep the host's own IPv6 off it."""
+    body = _info(index) + number(_IFLA_MTU, mtu) + number(_IFLA_GROUP, GROUP)
+    return Request(RTM_SETLINK, 0, body + text(_IFLA_IFALIAS, alias) + _no_link_local())
+
+
+def change(
+    index: int,
+    *,
+    name: str | None = None,
+    alias: str | None = None,
+    mtu: int | None = None,
+    up: bool | None = None,
+    nsid: int | None = None,
+) -> Request:
+    """Set what is given, also of a link in the namespace of that number."""
+    body = _info(index) if up is None else _info(index, _IFF_UP if up else 0, _IFF_UP)
+    if name is not None:
+        body += text(_IFLA_IFNAME, name)
+    if alias is not None:
+        body += text(_IFLA_IFALIAS, alias)
+    if mtu is not None:
+        body += number(_IFLA_MTU, mtu)
+    if nsid is not None:
+        body += number(_IFLA_TARGET_NETNSID, nsid)
+    return Request(RTM_SETLINK, 0, body)
+
+
+def delete(index: int) -> Request:
+    return Request(RTM_DELLINK, 0, _info(index))
+
+
+def doom(index: int) -> Request:
+    """Put a link among those that ``delete_doomed`` deletes."""
+    return Request(RTM_SETLINK, 0, _info(index) + number(_IFLA_GROUP, _GROUP_DOOMED))
+
+
+def delete_doomed() -> Request:
+    return Request(RTM_DELLINK, 0, _info() + number(_IFLA_GROUP, _GROUP_DOOMED))
+
+
+def is_ours(link: LinkInfo, alias_prefix: str) -> bool:
+    """Whether a link bears our mark: the alias, or a group that only we use."""
+    return link.alias.startswith(alias_prefix) or link.group in (GROUP, _GROUP_DOOMED)
+
+
+def _info(index: int = 0, flags: int = 0, change_mask: int = 0) -> bytes:
+    return _INFO.pack(0, 0, 0, index, flags, change_mask)
+
+
+def _without_statistics() -> bytes:
+    return number(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
+
+
+def _no_link_local() -> bytes:
+    mode = attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_IN6_ADDR_GEN_MODE_NONE]))
+    return nested(_IFLA_AF_SPEC, nested(_AF_INET6, mode))
+
+
+def _integer(data: bytes | None) -> int:
+    return int.from_bytes(data, "little") if data else 0
+
+
+def _string(data: bytes | None) -> str:
+    return data.rstrip(b"\0").decode(errors="replace") if data else ""
