@@ -325,7 +325,7 @@ class MachineSpec(Spec):
     )
     memory: SizeText = Field(
         default=256 << 20,
-        description="Size in K, M, G or T (binary), at least 64M. VMs only. Default: 256M.",
+        description="Size in K, M, G or T (binary), at least 64M. VMs only.",
         examples=["256M"],
     )
     nics: Annotated[list[NicSpec], Field(max_length=NICS_MAX)] = Field(

@@ -466,8 +466,8 @@ routers:
             "give one per subnet",
             "13: router d, networks, address: 10.2.0.255 is the broadcast address of "
             "10.2.0.0/24; choose one from 10.2.0.1 to 10.2.0.254",
-            '14: router e, networks, netwrok: key "netwrok" is not known; did you mean "network"?',
             '14: router e, networks, network: key "network" is missing; for example "network: web"',
+            '14: router e, networks, netwrok: key "netwrok" is not known; did you mean "network"?',
         ],
     ),
     (

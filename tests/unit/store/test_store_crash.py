@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,7 @@ def test_concurrent_writers_lose_no_commit(path: Path) -> None:
             for index in range(commits):
                 store.commit(Transaction(put=[network(f"w{own}-{index}", own)]))
 
-    pids = [in_child(lambda own=own: write(own)) for own in range(WRITERS)]  # type: ignore[misc]
+    pids = [in_child(partial(write, own)) for own in range(WRITERS)]
     assert [exit_code(pid) for pid in pids] == [0] * WRITERS
     with closing(SqliteStore(path)) as store:
         snapshot = store.snapshot()
@@ -169,7 +170,10 @@ def test_expected_revision_makes_read_modify_write_safe(path: Path) -> None:
 
 
 def test_processes_that_make_the_store_at_once_all_succeed(tmp_path: Path) -> None:
+    def make(path: Path) -> None:
+        SqliteStore(path).close()
+
     for attempt in range(10):
         path = tmp_path / f"{attempt}" / "store.sqlite"
-        pids = [in_child(lambda path=path: SqliteStore(path).close()) for _ in range(8)]  # type: ignore[misc]
+        pids = [in_child(partial(make, path)) for _ in range(8)]
         assert [exit_code(pid) for pid in pids] == [0] * 8
