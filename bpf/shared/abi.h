@@ -120,6 +120,8 @@ enum limits {
 	COUNTER_SLOTS = 16384,
 	ROUTER_HOPS_MAX = 4,
 	EVENT_CAPTURE_BYTES = 128,
+	ICMP_BURST = 100, /* errors to one port in a row, */
+	ICMP_PER_SECOND = 100, /* and as many a second thereafter */
 	TRACE_SLOTS = 64,
 	/* skb->mark of a traced packet is TRACE_MARK | slot. A guest can't set
 	 * it: a TAP gives mark 0 and a veth clears it between namespaces. */

@@ -15,10 +15,7 @@
 #define QUOTE6_BYTES_MAX (1280 - sizeof(struct ipv6hdr) - sizeof(struct icmp_header))
 #define SUM_ROUNDS 3
 
-/* Errors per port: a burst of so many, and so many a second thereafter. */
-#define ICMP_BURST 100
-#define ICMP_PER_SECOND 100
-#define SECOND_NS 1000000000ull
+#define TOKEN_NS (1000000000ull / ICMP_PER_SECOND)
 
 struct icmp4_frame {
 	struct ethhdr ethernet;
@@ -50,24 +47,28 @@ static __always_inline bool may_report(const struct packet *packet)
 }
 
 /* A token bucket. Two CPUs may spend the same token now and then, which is
- * cheaper than a lock. */
-static __always_inline bool within_budget(__u32 slot)
+ * cheaper than a lock. A trace looks, but does not spend. */
+static __always_inline bool within_budget(__u32 slot, bool spend)
 {
 	struct icmp_budget *budget = bpf_map_lookup_elem(&icmp_budgets, &slot);
-	__u64 now = bpf_ktime_get_ns(), earned;
+	__u64 now = bpf_ktime_get_ns(), tokens, refilled_at;
 
 	if (!budget)
 		return false;
-	earned = (now - budget->refilled_at) / (SECOND_NS / ICMP_PER_SECOND);
-	if (earned) {
-		__u64 tokens = budget->tokens + earned;
+	tokens = budget->tokens;
+	refilled_at = budget->refilled_at;
+	if (now > refilled_at) { /* the CPU that refilled it may be ahead */
+		__u64 earned = (now - refilled_at) / TOKEN_NS;
 
-		budget->tokens = tokens > ICMP_BURST ? ICMP_BURST : tokens;
-		budget->refilled_at = now;
+		tokens += earned;
+		refilled_at += earned * TOKEN_NS;
 	}
-	if (!budget->tokens)
+	if (!tokens)
 		return false;
-	budget->tokens--;
+	if (spend) {
+		budget->tokens = (tokens > ICMP_BURST ? ICMP_BURST : tokens) - 1;
+		budget->refilled_at = refilled_at;
+	}
 	return true;
 }
 
@@ -201,7 +202,7 @@ __noinline int report_error(struct __sk_buff *skb, struct packet *packet)
 	port = find_port(packet->key.ifindex);
 	if (!port || !space || !may_report(packet))
 		return OUTCOME_DROP;
-	if (!packet->trace && !within_budget(port->counter_slot)) {
+	if (!within_budget(port->counter_slot, !packet->trace)) {
 		packet->decisions[STAGE_DELIVER] = DECISION_ICMP_LIMITED;
 		return OUTCOME_DROP;
 	}
