@@ -129,6 +129,11 @@ class Switchboard:
         entries = self.datapath.table(table).items()
         return [(key.unpack(k), value.unpack(v)) for k, v in entries]
 
+    def per_cpu_rows(self, table: str) -> list[tuple[Any, list[Any]]]:
+        key, value = self.datapath.abi.table_types(table)
+        entries = self.datapath.table(table).items()
+        return [(key.unpack(k), [value.unpack(each) for each in v]) for k, v in entries]
+
     def flows(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         return self.rows("flows")
 
