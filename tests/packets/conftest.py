@@ -146,9 +146,12 @@ class Switchboard:
 
     def drop_count(self, device: str, reason: str) -> dict[str, int]:
         """Packets and bytes of a device dropped for a reason."""
+        return self.drop_count_of(self.devices[device], reason)
+
+    def drop_count_of(self, device: Device, reason: str) -> dict[str, int]:
+        """The same of a device that a test made itself."""
         key, value = self.datapath.abi.table_types("drops")
-        number = self.datapath.abi.value(reason)
-        row = {"ifindex": self.devices[device].ifindex, "reason": number}
+        row = {"ifindex": device.ifindex, "reason": self.datapath.abi.value(reason)}
         values = self.datapath.table("drops").get(key.pack(row)) or []
         rows = [value.unpack(each) for each in values]
         return {name: sum(row[name] for row in rows) for name in ("packets", "bytes")}
