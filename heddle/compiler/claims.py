@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from heddle.compiler.questions import Question, holder_of
 from heddle.intent.model import AnyResource, Machine, Network, Port, Router, Subnet
-from heddle.intent.names import tap_name
+from heddle.intent.names import derived_mac, tap_name
 
 
 def claims_of(resource: AnyResource, host: str) -> Iterator[Question]:
@@ -20,6 +20,7 @@ def claims_of(resource: AnyResource, host: str) -> Iterator[Question]:
         case Subnet():
             yield ("subnet number", str(resource.number))
             yield ("gateway", resource.network_id, resource.gateway_ip)
+            yield _mac_claim(resource.network_id, service_mac(resource))
         case Router():
             yield from _router_claims(resource)
         case Machine():
@@ -46,6 +47,11 @@ def _router_claims(router: Router) -> Iterator[Question]:
 
 def _mac_claim(network_id: str, mac: str) -> Question:
     return ("MAC", network_id, mac)
+
+
+def service_mac(subnet: Subnet) -> str:
+    """Under which the data plane serves a subnet whose gateway no router has."""
+    return derived_mac("service", subnet.id)
 
 
 def describe(claim: Question) -> str:

@@ -43,10 +43,7 @@ class Index:
         for key, (old, new) in replaced.items():
             changed.add(key)
             changed |= self._regroup(old, new)
-            if old is None or new is None:
-                changed |= self._admission.claims_of(old or new)
-            else:
-                changed |= self._admission.claims_of(old) ^ self._admission.claims_of(new)
+            changed |= self._admission.claims_of(old) ^ self._admission.claims_of(new)
         return replaced, changed
 
     def get(self, key: ObjectKey) -> AnyResource | None:

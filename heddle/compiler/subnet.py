@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from heddle.compiler import dhcp4, dhcp6
 from heddle.compiler.addresses import is_ipv6, mac_bytes, mapped
+from heddle.compiler.claims import service_mac
 from heddle.compiler.dependencies import View
 from heddle.compiler.fragment import Fragment
 from heddle.compiler.state import AddressKey, EndpointRow, MacKey, NeighborRow, RowKey, RowValue
 from heddle.compiler.symbols import ENDPOINT_SERVICE
 from heddle.intent.model import Ipv6Mode, Kind, Network, RouterInterface, Subnet
-from heddle.intent.names import derived_mac
 
 Row = tuple[RowKey, RowValue]
 
@@ -24,7 +24,7 @@ def compile_subnet(view: View, subnet: Subnet) -> Fragment:
     if network is None or not subnet.enable_dhcp:
         return fragment
     gateway = gateway_interface(view, subnet)
-    server_mac = mac_bytes(gateway.mac if gateway else derived_mac("service", subnet.id))
+    server_mac = mac_bytes(gateway.mac if gateway else service_mac(subnet))
     if view.holder(network.id, subnet.gateway_ip) is None:
         fragment.rows.update(_service_rows(network, subnet, server_mac))
     if not is_ipv6(subnet.cidr):

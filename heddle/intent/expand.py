@@ -197,8 +197,12 @@ def _macs(spec: TopologySpec, stored: Stored) -> dict[MacKey, str]:
     for name, router in spec.routers.items():
         for join in router.networks:
             wanted.add(("router", _router_id(name), _network_id(join.network)))
-    # The data plane answers DHCP under this MAC in networks without a router.
-    services = (derived_mac("service", _network_id(name)) for name in spec.networks)
+    # The data plane answers DHCP under these MACs in subnets without a router.
+    services = (
+        derived_mac("service", _subnet_id(name, subnet))
+        for name, network in spec.networks.items()
+        for subnet in network.cidr
+    )
     return assign_macs(wanted, given=given, held=_held_macs(stored), reserved=services)
 
 
