@@ -49,6 +49,7 @@ _NETNSA_NSID = 1
 _NETNSA_FD = 3
 
 _IFF_UP = 1
+_IPV6_MTU_MIN = 1280  # RFC 8200, section 5
 _AF_INET6 = 10
 
 _INFO = struct.Struct("=BBHiII")  # family, pad, type, index, flags, change
@@ -149,7 +150,9 @@ def create_veth(name: str, mtu: int, peer: str, peer_mac: str, namespace_fd: int
 def adopt(index: int, alias: str, mtu: int) -> Request:
     """Mark a new link as ours and keep the host's own IPv6 off it."""
     body = _info(index) + number(_IFLA_MTU, mtu) + number(_IFLA_GROUP, GROUP)
-    return Request(RTM_SETLINK, 0, body + text(_IFLA_IFALIAS, alias) + _no_link_local())
+    if mtu >= _IPV6_MTU_MIN:  # below it the link has no IPv6 that could be set
+        body += _no_link_local()
+    return Request(RTM_SETLINK, 0, body + text(_IFLA_IFALIAS, alias))
 
 
 def change(

@@ -211,7 +211,9 @@ class LinuxKernel:
             yield filters.attach(index, self._datapath.program_fd, PROGRAM)
         if Aspect.MTU in aspects and link.is_veth:
             yield from self._peer_mtu(index, link.mtu)
-        if aspects & {Aspect.ALIAS, Aspect.MTU}:  # below 1280 bytes IPv6 forgets its settings
+        if Aspect.MTU in aspects:
+            yield links.change(index, mtu=link.mtu)
+        if aspects & {Aspect.ALIAS, Aspect.MTU}:  # a small MTU made IPv6 forget its settings
             yield links.adopt(index, link.alias, link.mtu)
         if Aspect.UP in aspects:
             yield links.change(index, up=True)

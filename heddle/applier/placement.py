@@ -139,18 +139,16 @@ class Links:
         news = set(placement.new)
         failures = self._kernel.fix_links(fixes) if fixes else {}
         self.failures |= failures
-        for fix in fixes:
-            if fix.link.name not in news and fix.link.name not in failures:
-                report.add("~", f"link {fix.link.name}: up")
+        done = [fix.link.name for fix in fixes if fix.link.name not in failures]
+        report.add_all("~", "link", [f"{name}: up" for name in done if name not in news])
 
     def remove(self, plan: LinkPlan, report: Report) -> None:
         failures = self._kernel.remove_links(plan.removed) if plan.removed else {}
-        for name in plan.removed:
-            if name in failures:
-                self.failures[name] = failures[name]
-            else:
-                self.indexes.pop(name, None)
-                report.add("-", f"link {name}")
+        self.failures |= failures
+        gone = [name for name in plan.removed if name not in failures]
+        for name in gone:
+            self.indexes.pop(name, None)
+        report.add_all("-", "link", gone)
 
     def _replace(self, plan: LinkPlan) -> None:
         failures = self._kernel.remove_links(plan.replaced) if plan.replaced else {}
@@ -167,16 +165,19 @@ class Links:
         for link in plan.made:
             if link.name in made.indexes:
                 plan.raised.append(_up(link, made.indexes[link.name]))
-                report.add("~" if link.name in plan.replaced else "+", f"link {link.name}")
+        report.add_all("+", "link", [name for name in placement.new if name not in plan.replaced])
+        report.add_all("~", "link", [name for name in placement.new if name in plan.replaced])
 
     def _fix(self, plan: LinkPlan, report: Report) -> None:
         failures = self._kernel.fix_links(plan.fixed) if plan.fixed else {}
         self.failures |= failures
-        for fix in plan.fixed:
-            if fix.link.name not in failures:
-                wrong = ", ".join(sorted(aspect.value for aspect in fix.aspects))
-                report.add("~", f"link {fix.link.name}: {wrong}")
+        done = [fix for fix in plan.fixed if fix.link.name not in failures]
+        report.add_all("~", "link", done, _in_words)
 
 
 def _up(link: Link, index: int) -> LinkFix:
     return LinkFix(index, link, frozenset({Aspect.UP}))
+
+
+def _in_words(fix: LinkFix) -> str:
+    return f"{fix.link.name}: " + ", ".join(sorted(aspect.value for aspect in fix.aspects))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 Verb = Literal["+", "~", "-"]
+T = TypeVar("T")
 
 # More things of one kind than this are told as one action.
 _TOLD_ONE_BY_ONE = 20
@@ -34,11 +35,11 @@ class Report:
     def add(self, verb: Verb, what: str) -> None:
         self.changes.append(Action(verb, what))
 
-    def add_rows(
-        self, verb: Verb, table: str, keys: Collection[bytes], name_of: Callable[[bytes], str]
+    def add_all(
+        self, verb: Verb, kind: str, items: Collection[T], name_of: Callable[[T], str] = str
     ) -> None:
-        """Rows of one table, by name, or only their number when they are many."""
-        if len(keys) > _TOLD_ONE_BY_ONE:
-            self.add(verb, f"{len(keys)} rows of {table}")
+        """Things of one kind: by name, or only their number when they are many."""
+        if len(items) > _TOLD_ONE_BY_ONE:
+            self.add(verb, f"{kind}: {len(items)}")
         else:
-            self.changes += [Action(verb, f"{table} {name_of(key)}") for key in keys]
+            self.changes += [Action(verb, f"{kind} {name_of(item)}") for item in items]

@@ -194,7 +194,7 @@ class Rows:
             rows = {key: value for key, value in rows.items() if key not in failures}
         held.update(rows)
         self._digests.pop(table, None)
-        report.add_rows(verb, table, rows, lambda key: describe_key(plan.origin[key].key))
+        report.add_all(verb, table, rows, lambda key: describe_key(plan.origin[key].key))
 
     def _remove(self, table: str, plan: TablePlan, report: Report) -> None:
         if not plan.removed:
@@ -205,7 +205,7 @@ class Rows:
         for key in removed:
             self._held[table].pop(key, None)
         self._digests.pop(table, None)
-        report.add_rows("-", table, removed, lambda key: self._name_of(table, key, plan))
+        report.add_all("-", table, removed, lambda key: self._name_of(table, key, plan))
 
     def _note(self, table: str, plan: TablePlan, failures: Mapping[bytes, str]) -> None:
         for key, error in failures.items():
