@@ -40,7 +40,7 @@ _NEXT_PROGRAM = "from_vm_next"  # dots are refused in the BPF file system
 _RECORD = "loaded_object"
 _ARRAY = 2  # BPF_MAP_TYPE_ARRAY
 _KERNEL_NAME_LENGTH = 15
-_VERIFIER_LINES = 12
+_VERIFIER_LINES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,11 +273,17 @@ def _set_pin_path(folder: Path, pinned_map: CData) -> None:
 
 def _check_loaded(result: int, wanted: _Object, log: list[str]) -> None:
     if result < 0:
-        said = "; ".join(line.strip() for line in log[-_VERIFIER_LINES:] if line.strip())
         raise KernelError(
             f"the kernel refused {wanted.path.name}: {reason(result)}; needs Linux 6.1 or newer "
-            f"and root (`heddle doctor` checks). It said: {said}"
+            f"and root (`heddle doctor` checks). It said: {_last_words(log)}"
         )
+
+
+def _last_words(log: list[str]) -> str:
+    """The end of the verifier's log, or of libbpf's where there is none."""
+    end = next((i for i, line in enumerate(log) if "END PROG LOAD LOG" in line), len(log))
+    lines = [line.strip() for line in log[:end] if line.strip()]
+    return "; ".join(lines[-_VERIFIER_LINES:])
 
 
 def _pin_program(folder: Path, loaded: CData) -> None:
