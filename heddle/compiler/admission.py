@@ -93,7 +93,8 @@ class Admission:
         return next((c for c in claims_of(resource, self._host) if self._first[c] != key), None)
 
     def _fault(self, key: ObjectKey, resource: AnyResource) -> str:
-        reason = fault_of(resource) or self._rivalry(key, resource)
+        malformed = fault_of(resource)
+        reason = f"{malformed}; correct it" if malformed else self._rivalry(key, resource)
         return f"{key[0]} {resource.name}: {reason}"
 
     def _rivalry(self, key: ObjectKey, resource: AnyResource) -> str:
