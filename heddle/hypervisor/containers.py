@@ -147,7 +147,9 @@ def _configure(spec: MachineSpec) -> int:
         changes = _carry_out(netlink, _mtu_changes(nics))
         if any(not link.up for _, link in nics):
             namespaces.run_in(namespace, lambda: _silence_ipv6([link.name for _, link in nics]))
-        changes += _carry_out(netlink, [links.change(x.index, up=True) for x in found if not x.up])
+        changes += _carry_out(
+            netlink, [links.change(x.ifindex, up=True) for x in found if not x.up]
+        )
         changes += _carry_out(netlink, _address_changes(netlink, set(_wanted_addresses(nics))))
         return changes + _carry_out(netlink, _route_changes(netlink, set(_wanted_routes(nics))))
 
@@ -175,20 +177,20 @@ def _silence_ipv6(names: list[str]) -> None:
 def _wanted_addresses(nics: list[tuple[Nic, LinkInfo]]) -> Iterator[Address]:
     for nic, link in nics:
         for address in nic.addresses:
-            yield Address(link.index, address)
+            yield Address(link.ifindex, address)
 
 
 def _wanted_routes(nics: list[tuple[Nic, LinkInfo]]) -> Iterator[Route]:
     for metric, (nic, link) in enumerate(nics, _FIRST_METRIC):
         for gateway in nic.gateways:
             default = "::/0" if ":" in gateway else "0.0.0.0/0"
-            yield Route(link.index, default, gateway, metric)
+            yield Route(link.ifindex, default, gateway, metric)
         for destination, next_hop in nic.routes:
-            yield Route(link.index, str(ip_network(destination)), next_hop, metric)
+            yield Route(link.ifindex, str(ip_network(destination)), next_hop, metric)
 
 
 def _mtu_changes(nics: list[tuple[Nic, LinkInfo]]) -> list[Request]:
-    return [links.change(link.index, mtu=nic.mtu) for nic, link in nics if link.mtu != nic.mtu]
+    return [links.change(link.ifindex, mtu=nic.mtu) for nic, link in nics if link.mtu != nic.mtu]
 
 
 def _address_changes(netlink: Netlink, wanted: set[Address]) -> list[Request]:

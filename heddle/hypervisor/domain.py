@@ -21,9 +21,8 @@ AGENT_CHANNEL = "org.qemu.guest_agent.0"
 _MARK_TAG = f"{{{MARK_NAMESPACE}}}machine"
 _MACHINE_TYPE = "pc-q35-7.2"
 _CPU_MODELS = {"kvm": "Westmere", "qemu": "qemu64"}  # Westmere: every x86 server since 2010
-# Slots for NICs that are plugged into a running machine. Each port that has a
-# NIC from the start needs a slot too; libvirt adds those by itself.
-_SPARE_SLOTS = 8
+_FIXED_SLOTS = 3  # disk, serial channels, random numbers
+_SPARE_SLOTS = 8  # for NICs that are plugged into a running machine
 _TINY_COMMAND_LINE = "console=ttyS0 quiet mitigations=off panic=1"
 
 ET.register_namespace("heddle", MARK_NAMESPACE)
@@ -135,7 +134,8 @@ def _add_boot(domain: ET.Element, spec: MachineSpec, boot: Boot) -> None:
 def _add_devices(domain: ET.Element, spec: MachineSpec, boot: Boot, placement: Placement) -> None:
     devices = ET.SubElement(domain, "devices")
     ET.SubElement(devices, "controller", type="usb", model="none")
-    for _ in range(_SPARE_SLOTS):
+    ET.SubElement(devices, "controller", type="pci", index="0", model="pcie-root")
+    for _ in range(_FIXED_SLOTS + len(spec.nics) + _SPARE_SLOTS):
         ET.SubElement(devices, "controller", type="pci", model="pcie-root-port")
     if boot.disk is not None:
         _add_disk(devices, boot)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ import libvirt
 
 from heddle import paths
 from heddle.errors import HypervisorError
+from heddle.hypervisor.accelerator import KVM_DEVICE
 
 Progress = Callable[[str], None]
 
@@ -29,9 +32,10 @@ _SYSTEMD = Path("/run/systemd/system")  # exists where systemd is process 1
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.05
-# A daemon that we started ends by itself when no machine runs and nobody is
-# connected, so that it is never left behind.
-_IDLE_SECONDS = 30
+# In the order of starting. A libvirtd that we started ends by itself when no
+# machine runs and nobody is connected; virtlogd must be there as long as it is.
+_OPTIONS: dict[str, tuple[str, ...]] = {"virtlogd": (), "libvirtd": ("--timeout", "30")}
+_KVM_GROUP = "kvm"  # of QEMU's user
 _PRIVATE_FOLDERS = (
     "etc/libvirt",
     "run/libvirt",
@@ -39,9 +43,9 @@ _PRIVATE_FOLDERS = (
     "var/lib/libvirt",
     "var/log/libvirt",
 )
-_MOUNT_PRIVATELY = """
-root=$1; shift
-for folder in $1; do mkdir -p "/$folder"; mount --bind "$root/$folder" "/$folder"; done
+_IN_MOUNT_NAMESPACE = ["unshare", "--mount", "--propagation", "slave", "sh", "-ec"]
+_BIND_AND_RUN = """
+while [ "$1" != -- ]; do mount --bind "$1" "$2"; shift 2; done
 shift
 exec "$@"
 """
@@ -99,7 +103,7 @@ def stop_own_daemons() -> bool:
         with contextlib.closing(connection), libvirt_errors("libvirt"):
             if connection.numOfDomains():
                 return False
-    ended = [_end(paths.run_dir() / f"{daemon}.pid") for daemon in ("libvirtd", "virtlogd")]
+    ended = [_end(paths.run_dir() / f"{daemon}.pid") for daemon in reversed(_OPTIONS)]
     return any(ended)
 
 
@@ -143,23 +147,36 @@ def _start() -> None:
     if root is None and _SYSTEMD.exists():
         _run(["systemctl", "start", "virtlogd.service", "libvirtd.service"])
         return
-    prefix = _privately(root) if root else []
     run_dir = paths.run_dir()
     run_dir.mkdir(parents=True, exist_ok=True)
-    for daemon in ("virtlogd", "libvirtd"):
+    _open_kvm_to_qemu()
+    prefix = _privately(root) if root is not None else []
+    for daemon, options in _OPTIONS.items():
         pid_file = run_dir / f"{daemon}.pid"
         if _alive(pid_file) is None:
-            options = ["--daemon", "--timeout", str(_IDLE_SECONDS), "--pid-file", str(pid_file)]
-            _run([*prefix, daemon, *options])
+            _run([*prefix, daemon, "--daemon", "--pid-file", str(pid_file), *options])
 
 
 def _privately(root: Path) -> list[str]:
     """What to put before a command that shall see folders of ``root`` as libvirt's."""
+    pairs: list[str] = []
     for folder in _PRIVATE_FOLDERS:
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    command = ["unshare", "--mount", "--propagation", "private"]
-    script = ["sh", "-ec", _MOUNT_PRIVATELY, "sh", str(root), " ".join(_PRIVATE_FOLDERS)]
-    return command + script
+        private, public = root / folder, Path("/") / folder
+        private.mkdir(parents=True, exist_ok=True)
+        public.mkdir(parents=True, exist_ok=True)
+        pairs += [str(private), str(public)]
+    return [*_IN_MOUNT_NAMESPACE, _BIND_AND_RUN, "sh", *pairs, "--"]
+
+
+def _open_kvm_to_qemu() -> None:
+    """Give QEMU's group /dev/kvm, as udev does where it runs, even if guests are
+    emulated: while libvirt finds that QEMU may not open what QEMU, when asked
+    about its abilities, did open, it asks again at every request, for seconds.
+    """
+    with contextlib.suppress(OSError, KeyError):
+        if not KVM_DEVICE.stat().st_mode & stat.S_IRGRP:
+            shutil.chown(KVM_DEVICE, group=_KVM_GROUP)
+            KVM_DEVICE.chmod(0o660)
 
 
 def _run(command: list[str]) -> None:

@@ -16,6 +16,7 @@ from heddle import paths
 from heddle.compiler.state import MachineSpec, Nic
 from heddle.errors import HypervisorError
 from heddle.hypervisor import guest_agent
+from heddle.hypervisor.accelerator import accelerator
 from heddle.hypervisor.backoff import Backoff
 from heddle.hypervisor.domain import (
     Boot,
@@ -162,7 +163,7 @@ class VirtualMachines:
         assert self._connection is not None
         before = _definition(self._lookup(spec.id)) if mark else None
         boot = _boot_of(spec, before)
-        placement = Placement(self._host, _accelerator(), console_log(spec.name))
+        placement = Placement(self._host, accelerator(), console_log(spec.name))
         xml = domain_xml(spec, boot, placement)
         wanted = read_mark(xml)
         if mark is not None and mark == wanted:
@@ -280,17 +281,6 @@ def _boot_of(spec: MachineSpec, before: str | None) -> Boot:
         return boot_tiny(partial(log.info, "machine %s: %s", spec.name))
     disk = Path(spec.image)
     return boot_disk(disk, read_disk_format(before, disk) if before else None)
-
-
-def _accelerator() -> str:
-    """KVM only where the CPU can: /dev/kvm alone may be a paravirtual one, in
-    which stock guests hang."""
-    if not Path("/dev/kvm").exists():
-        return "qemu"
-    flags = next(
-        (line for line in Path("/proc/cpuinfo").read_text().splitlines() if line[:5] == "flags"), ""
-    )
-    return "kvm" if {"vmx", "svm"} & set(flags.split()) else "qemu"
 
 
 def _is_deserted(device: str) -> bool:
