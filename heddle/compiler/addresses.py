@@ -53,7 +53,11 @@ def contains(cidr: str, address: str) -> bool:
 
 
 def mac_bytes(text: str) -> bytes:
-    mac = bytes.fromhex(text.replace(":", ""))
-    if len(mac) != 6 or text.count(":") != 5:
-        raise ValueError(f"{text!r} is not a MAC address; write it as fa:16:3e:00:00:01")
+    """6 bytes."""
+    try:
+        mac = bytes.fromhex(text.replace(":", " "))
+    except ValueError:
+        mac = b""
+    if len(mac) != 6:
+        raise ValueError(f"{text!r} is not a MAC address")
     return mac

@@ -56,11 +56,14 @@ def subnet6(where: int = 1, /, **fields: object) -> Subnet:
     )
 
 
-def interface(number: int = 1, *addresses: str) -> RouterInterface:
+def interface(where: int = 1, *addresses: str) -> RouterInterface:
+    """With the gateways' addresses, unless said otherwise; one digit of the first
+    address ends the MAC."""
+    addresses = addresses or (f"10.{where}.0.1", f"fd00:{where}::1")
     return RouterInterface(
-        network_id=f"net{number}",
-        mac=f"fa:16:3e:00:{number:02x}:01",
-        addresses=addresses or (f"10.{number}.0.1", f"fd00:{number}::1"),
+        network_id=f"net{where}",
+        mac=f"fa:16:3e:00:{where:02x}:0{addresses[0][-1]}",
+        addresses=addresses,
     )
 
 

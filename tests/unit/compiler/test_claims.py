@@ -145,7 +145,7 @@ MALFORMED = {
         router(routes=({"destination": "10.9.0.0/16", "nexthop": "fd00::1"},)),
         "router r1: next hop fd00::1 is of another family than 10.9.0.0/16",
     ),
-    "interface": (router(interface(1, "x")), "router r1: 'x' is not an IP address"),
+    "interface": (router(interface(1, "10.1")), "router r1: '10.1' is not an IP address"),
 }
 
 
