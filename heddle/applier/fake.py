@@ -145,7 +145,7 @@ class FakeKernel:
         altered, self._altered = self._altered, set()
         return altered
 
-    def alter(self, name: str, **changes: Any) -> None:  # noqa: ANN401  # fields of FakeLink
+    def alter(self, name: str, /, **changes: Any) -> None:  # noqa: ANN401  # fields of FakeLink
         """What somebody else does to a link."""
         link = self.link(name)
         for what, value in changes.items():

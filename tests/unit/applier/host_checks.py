@@ -1,0 +1,107 @@
+"""Compares what a fake kernel holds with what a host must have."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from heddle.applier.fake import FakeKernel
+from heddle.compiler.state import CounterSlot, Device, HostState, RowKey, Symbol
+from heddle.datapath.codec import Row
+
+
+def assert_holds(kernel: FakeKernel, state: HostState) -> None:
+    """The kernel has exactly this state: links, namespaces and every row."""
+    ours = {link.name: link for link in kernel.all_links.values() if link.mark or link.alias}
+    assert sorted(ours) == sorted(state.links)
+    for name, link in state.links.items():
+        found = ours[name]
+        assert (found.alias, found.mtu, found.up, found.filtered) == (
+            link.alias,
+            link.mtu,
+            True,
+            True,
+        )
+        assert (found.is_veth, found.multiqueue) == (link.is_veth, link.multiqueue)
+        if found.peer is not None:
+            assert tuple(found.peer) == (link.namespace, link.peer, link.peer_mac)
+    assert {name for name, is_ours in kernel.spaces.items() if is_ours} == state.namespaces
+    indexes = {name: link.index for name, link in ours.items()}
+    assert held_rows(kernel) == {
+        (row.table, _text(_resolved(row.key, indexes))): _resolved(value, indexes)
+        for row, value in state.rows.items()
+    }
+    slots = counter_slots(kernel)
+    assert len(set(slots.values())) == len(slots)
+
+
+def assert_rings_are_whole(kernel: FakeKernel) -> None:
+    """From every port, flooding comes back to it, and meets only ports of its network."""
+    ports = _table(kernel, "ports")
+    for start, row in ports.items():
+        at, passed = row["flood_next"], 0
+        while at != start:
+            assert ports[at]["network"] == row["network"]
+            at, passed = ports[at]["flood_next"], passed + 1
+            assert passed <= len(ports)
+
+
+def assert_no_port_leads_nowhere(kernel: FakeKernel) -> None:
+    """No ring points at a port without a row: a flooded frame would end there."""
+    ports = _table(kernel, "ports")
+    for row in ports.values():
+        assert row["flood_next"] in ports
+
+
+def counter_slots(kernel: FakeKernel) -> dict[int, int]:
+    """Counter slots by ifindex."""
+    return {index: row["counter_slot"] for index, row in _table(kernel, "ports").items()}
+
+
+def epochs(kernel: FakeKernel) -> dict[int, int]:
+    return _table(kernel, "epochs")
+
+
+def held_rows(kernel: FakeKernel) -> dict[tuple[str, str], Any]:
+    """All rows but for the counter slots, which the kernel alone knows."""
+    found: dict[tuple[str, str], Any] = {}
+    for table, rows in kernel.tables.items():
+        if table != "epochs":
+            for key, value in rows.items():
+                row = _plain(value)
+                if isinstance(row, dict):
+                    row.pop("counter_slot", None)
+                found[table, _text(_plain(key))] = row
+    return found
+
+
+def row_key(kernel: FakeKernel, row: RowKey) -> bytes:
+    """The packed key of a wanted row."""
+    indexes = {link.name: link.index for link in kernel.all_links.values()}
+    return repr(_resolved(row.key, indexes)).encode()
+
+
+def _table(kernel: FakeKernel, table: str) -> dict[Any, Any]:
+    return {_plain(key): _plain(value) for key, value in kernel.tables[table].items()}
+
+
+def _plain(data: bytes) -> Row:
+    return ast.literal_eval(data.decode())
+
+
+def _text(key: Row) -> str:
+    return repr(key)
+
+
+def _resolved(row: Row, indexes: dict[str, int]) -> Row:
+    if isinstance(row, Device):
+        return indexes[row]
+    if isinstance(row, Symbol):
+        return FakeKernel().abi.bits(row.enum, row.names)
+    if not hasattr(row, "_asdict"):
+        return row
+    return {
+        name: _resolved(value, indexes)
+        for name, value in row._asdict().items()
+        if not isinstance(value, CounterSlot)
+    }
