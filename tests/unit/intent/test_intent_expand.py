@@ -224,6 +224,23 @@ def test_addresses_of_other_origins_are_not_given_out(load: LoadText) -> None:
     assert addresses(resources_of(load(containers("")), [foreign])) == {"c0/web": ["10.0.0.3"]}
 
 
+def test_addresses_of_routers_are_not_given_out(load: LoadText) -> None:
+    text = containers("").replace(
+        "machines:", "routers: {main: {networks: [{network: web, address: 10.0.0.2}]}}\nmachines:"
+    )
+    resources = resources_of(load(text))
+    assert addresses(resources) == {"c0/web": ["10.0.0.3"]}
+    (interface,) = named(resources, Router, "main").interfaces
+    foreign = named(resources, Router, "main").model_copy(
+        update={
+            "id": "foreign",
+            "origin": "api",
+            "interfaces": (interface.model_copy(update={"addresses": ("10.0.0.3",)}),),
+        }
+    )
+    assert addresses(resources_of(load(text), [foreign])) == {"c0/web": ["10.0.0.4"]}
+
+
 def test_a_full_subnet_is_an_error_with_its_line(load: LoadText) -> None:
     topology = load(containers(*[""] * 7))  # a /29 has 6 addresses, one the gateway's
     with pytest.raises(TopologyError) as caught:
@@ -346,6 +363,14 @@ def test_numbers_follow_from_ids_and_probe_past_those_taken() -> None:
 def test_numbers_fill_the_whole_range() -> None:
     ids = [str(index) for index in range(50)]
     assert sorted(assign_numbers(ids, given={}, held={}, maximum=50).values()) == list(range(1, 51))
+
+
+def test_numbers_that_collide_do_not_depend_on_order() -> None:
+    ids = [str(index) for index in range(40)]
+    expected: dict[str, int] = {}
+    for one in sorted(ids):  # one after the other, past those that are taken
+        expected |= assign_numbers([one], given={}, held=expected, maximum=50)
+    assert assign_numbers(ids, given={}, held={}, maximum=50) == expected
 
 
 def test_macs_are_derived_again_when_taken() -> None:
