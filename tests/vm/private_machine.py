@@ -42,7 +42,8 @@ rmdir "$sys"
 trap : INT # the command answers it
 "$@" && status=0 || status=$?
 for link in /sys/class/net/*; do echo "left: link ${link##*/}"; done
-find /var/tmp /run/netns /sys/fs/bpf -mindepth 1 -printf 'left: %p\\n'
+find /var/tmp /run/netns -mindepth 1 -printf 'left: %p\\n'
+find /sys/fs/bpf -mindepth 1 ! -type d ! -name '*.debug' -printf 'left: %p\\n'
 exit $status
 """
 _OWN_LINKS = {"link lo", "link uplink", "link outside"}
