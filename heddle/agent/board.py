@@ -140,7 +140,7 @@ class Board:
 
 def _machine_fact(status: MachineStatus) -> dict[str, Any]:
     fact = {"state": status.state, "ready": status.ready, "error": status.error}
-    if status.error:
+    if status.state == "error":
         # Who waits must be able to tell a new failure from an old one.
         fact["at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
     return fact

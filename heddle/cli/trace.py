@@ -190,7 +190,7 @@ def _address(raw: bytes) -> str:
 def _text(report: dict[str, Any]) -> str:
     lines = [f"{report['from']} sends  {report['summary_in']}"]
     for stage in report["stages"]:
-        decision = stage["decision"].replace("_", " ")
+        decision = stage["decision"].replace("_", " ").removeprefix(f"{stage['stage']} ")
         detail = f"  ({stage['detail']})" if stage["detail"] else ""
         lines.append(f"  {stage['stage']:<8} {decision}{detail}")
     if "reason" in report:

@@ -3,7 +3,7 @@ within five seconds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from lab import Lab, eventually
 from topologies import ROUTED
 
+from heddle.compiler.state import TABLE_ORDER
 from heddle.datapath.tables import Table
 
 REPAIR_SECONDS = 5.0
@@ -25,11 +26,11 @@ Damage = Callable[[Lab], None]
 
 
 @pytest.fixture
-def routed(lab: Lab) -> Iterator[Lab]:
+def routed(lab: Lab) -> Lab:
     """Two containers that talk, and an agent that has settled."""
     lab.heddle("up", lab.write(ROUTED))
     ping(lab)
-    yield lab
+    return lab
 
 
 def ping(lab: Lab) -> None:
@@ -77,7 +78,9 @@ def on_device(command: str) -> Damage:
 
 
 DAMAGES: dict[str, Damage] = {
-    **{f"{name} row deleted": delete_row(name) for name in ("ports", "macs", "addresses", "routes")},
+    **{
+        f"{name} row deleted": delete_row(name) for name in ("ports", "macs", "addresses", "routes")
+    },
     "router interface deleted": delete_row("router_interfaces"),
     "template deleted": delete_row("dhcp4_templates"),
     "ports row altered": alter_row("ports"),
@@ -146,18 +149,14 @@ def condition(lab: Lab) -> dict[str, Any]:
         for device in names.values()
     }
     with lab.datapath() as datapath:
-        for table in ("macs", "addresses", "routes", "router_interfaces", "dhcp4_templates",
-                      "dhcp6_templates", "ra_templates", "source_prefixes", "ports"):  # fmt: skip
-            key_codec, value_codec = datapath.abi.table_types(table)
-            state[table] = sorted(
-                str((named(key_codec.unpack(key), names, table), named(value_codec.unpack(value), names, table)))
-                for key, value in rows_or_none(datapath.table(table))
+        for name in TABLE_ORDER:
+            codecs = datapath.abi.table_types(name)
+            entries = (zip(codecs, entry, strict=True) for entry in datapath.table(name).items())
+            state[name] = sorted(
+                str([named(codec.unpack(raw), names, name) for codec, raw in entry])
+                for entry in entries
             )
     return state
-
-
-def rows_or_none(table: Table) -> list[tuple[bytes, bytes]]:
-    return [(key, value) for key, value in table.items() if isinstance(value, bytes)]
 
 
 def named(row: Any, names: dict[int, str], table: str) -> Any:  # noqa: ANN401 (any row)
