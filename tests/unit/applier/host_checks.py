@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from typing import Any
 
 from heddle.applier.fake import FakeKernel
@@ -46,11 +47,17 @@ def assert_rings_are_whole(kernel: FakeKernel) -> None:
             assert passed <= len(ports)
 
 
-def assert_no_port_leads_nowhere(kernel: FakeKernel) -> None:
-    """No ring points at a port without a row: a flooded frame would end there."""
+def assert_flooding_reaches_all(kernel: FakeKernel, devices: Iterable[str]) -> None:
+    """Whichever of these ports floods a frame, it goes round to its sender: no
+    row on the way is missing."""
     ports = _table(kernel, "ports")
-    for row in ports.values():
-        assert row["flood_next"] in ports
+    for device in devices:
+        start = at = kernel.link(device).index
+        for _ in ports:
+            at = ports[at]["flood_next"]
+            if at == start:
+                break
+        assert at == start
 
 
 def counter_slots(kernel: FakeKernel) -> dict[int, int]:

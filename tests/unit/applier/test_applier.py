@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 from applier_states import Plug, delta_between, host_state
 from host_checks import (
+    assert_flooding_reaches_all,
     assert_holds,
-    assert_no_port_leads_nowhere,
     assert_rings_are_whole,
     counter_slots,
     epochs,
@@ -36,7 +36,16 @@ PLUGS = st.builds(
     mtu=st.sampled_from([1280, 1450]),
     routed=st.booleans(),
 ).map(lambda plug: plug._replace(multiqueue=plug.multiqueue and not plug.container))
-STATES = st.lists(PLUGS, max_size=5, unique_by=lambda plug: plug.number).map(host_state)
+PORTS = st.lists(PLUGS, max_size=5, unique_by=lambda plug: plug.number)
+STATES = PORTS.map(host_state)
+# Two states that have ports in common.
+RELATED = PORTS.flatmap(
+    lambda ports: (
+        st.tuples(*[st.sets(st.sampled_from(ports)).map(host_state)] * 2)
+        if ports
+        else st.just((HostState(), HostState()))
+    )
+)
 
 
 def applied(state: HostState) -> tuple[FakeKernel, Applier]:
@@ -145,15 +154,21 @@ def test_removal_goes_the_other_way_round() -> None:
     assert kernel.steps[-2:] == [f"link - {BOX.device}", f"namespace - {BOX.namespace}"]
 
 
-@given(STATES, STATES, st.integers(0, 60))
-def test_a_ring_never_leads_to_a_port_without_a_row(
-    before: HostState, after: HostState, step: int
+@given(RELATED, st.integers(0, 40))
+def test_flooding_never_breaks_off_between_ports_that_stay(
+    states: tuple[HostState, HostState], step: int
 ) -> None:
+    before, after = states
     kernel, applier = applied(before)
     kernel.die_at = len(kernel.steps) + step
     with suppress(Died):
         applier.apply(delta_between(before, after))
-    assert_no_port_leads_nowhere(kernel)
+    staying = {
+        row.key
+        for row in before.rows.keys() & after.rows.keys()
+        if row.table == "ports" and before.links[str(row.key)] == after.links[str(row.key)]
+    }
+    assert_flooding_reaches_all(kernel, [str(device) for device in staying])
 
 
 # ---- death at any step ---------------------------------------------------
@@ -242,6 +257,20 @@ def test_any_single_refusal_is_made_good_by_an_audit(state: HostState, number: i
     applier.audit()
     assert applier.pending == {}
     assert_holds(kernel, state)
+
+
+def test_a_link_that_can_be_made_after_all_gets_its_rows_at_once() -> None:
+    kernel = FakeKernel(refuse=lambda step: step == f"link + {B.device}")
+    applier = Applier(kernel)
+    applier.synchronize(host_state([A, B, C]))
+    kernel.refuse = lambda step: False
+    after = host_state([A, B._replace(mtu=1280), C])
+    delta = delta_between(host_state([A, B, C]), after)
+    delta.rows.clear()  # as if the MTU stood in the link alone
+    applier.apply(delta)
+    assert applier.pending == {}
+    assert_rings_are_whole(kernel)
+    assert len(counter_slots(kernel)) == 3
 
 
 def test_what_is_wanted_no_more_is_pending_no_more() -> None:
@@ -377,17 +406,27 @@ def test_a_link_left_over_is_removed_at_the_next_start() -> None:
 # ---- counters ------------------------------------------------------------
 
 
-@given(STATES, STATES)
-def test_ports_keep_their_counters_over_restarts(before: HostState, after: HostState) -> None:
+@given(RELATED)
+def test_ports_keep_their_counters_over_changes_and_restarts(
+    states: tuple[HostState, HostState],
+) -> None:
+    before, after = states
     kernel, applier = applied(before)
-    slots = counter_slots(kernel)
-    Applier(kernel).synchronize(before)
-    assert counter_slots(kernel) == slots
+    at_first = counter_slots(kernel)
     applier.apply(delta_between(before, after))
-    now = counter_slots(kernel)
-    assert {index: now[index] for index in slots if index in now} == {
-        index: slot for index, slot in slots.items() if index in now
-    }
+    slots = counter_slots(kernel)
+    assert all(slots[index] == at_first[index] for index in slots.keys() & at_first.keys())
+    Applier(kernel).synchronize(after)
+    assert counter_slots(kernel) == slots
+
+
+def test_a_restart_adopts_the_slots_that_it_finds() -> None:
+    kernel, applier = applied(host_state([A, B]))
+    applier.apply(delta_between(host_state([A, B]), host_state([B])))
+    slots = counter_slots(kernel)
+    assert list(slots.values()) == [1]
+    Applier(kernel).synchronize(host_state([B, C]))
+    assert counter_slots(kernel).items() >= slots.items()
 
 
 def test_a_new_port_begins_with_counters_at_zero() -> None:
