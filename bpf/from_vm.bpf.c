@@ -53,7 +53,7 @@ static __always_inline int finish_drop(struct __sk_buff *skb, struct packet *pac
 }
 
 static __always_inline int finish(struct __sk_buff *skb, struct packet *packet,
-				  const struct port *from, int outcome)
+				  struct port *from, int outcome)
 {
 	switch (outcome) {
 	case OUTCOME_ANSWER:

@@ -56,15 +56,14 @@ struct packet {
 	__u32 to_network;
 	__u32 copies;
 	__u32 cached_ifindex;
-	__u32 route_bits;
-	__u32 drop_reason;
 	__u16 hops;
 	__u16 mtu; /* on the way to the destination */
 	__u8 icmp_error_type; /* an error to send with the drop; 0: none */
 	__u8 icmp_error_code;
 	__u8 stage; /* enum stage reached */
-	__u8 pad;
-	__u8 decisions[STAGE_COUNT + 1]; /* enum decision */
+	__u8 drop_reason; /* enum drop_reason */
+	__u8 route_bits;
+	__u8 decisions[STAGE_COUNT]; /* enum decision */
 	__u8 via[ADDRESS_BYTES];
 };
 

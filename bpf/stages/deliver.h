@@ -59,7 +59,7 @@ static __always_inline int deliver_back(struct __sk_buff *skb, struct packet *pa
 }
 
 static __always_inline int deliver_to_port(struct __sk_buff *skb, struct packet *packet,
-					   const struct port *from)
+					   struct port *from)
 {
 	struct port *to = find_port(packet->to_ifindex);
 	bool to_peer;

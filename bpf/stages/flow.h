@@ -116,23 +116,25 @@ static __always_inline int forward(struct __sk_buff *skb, const struct flow *flo
 	return redirect_to(flow->ifindex, flow->flags & FLOW_PEER);
 }
 
-/* Remember a decision. A failure costs the next packet a second decision. */
-static __always_inline void remember(const struct packet *packet, const struct port *from,
-				     const struct port *to)
+/* Remember a decision. A failure costs the next packet a second decision. A
+ * function of its own for the sake of the caller's stack. */
+__noinline int remember(struct packet *packet, struct port *from, struct port *to)
 {
-	struct flow_key key = packet->key; /* 6.1 wants keys on the stack */
-	struct flow flow = {
-		.ifindex = packet->to_ifindex,
-		.epoch = packet->epoch,
-		.from_slot = from->counter_slot,
-		.to_slot = to->counter_slot,
-		.epoch_slot = from->network % EPOCH_SLOTS,
-		.mtu = packet->mtu,
-		.flags = to->flags & PORT_PEER ? FLOW_PEER : 0,
-		.hops = packet->hops,
-	};
+	struct flow_key key;
+	struct flow flow = {};
 
+	if (!packet || !from || !to)
+		return -1;
+	key = packet->key; /* 6.1 wants keys on the stack */
+	flow.ifindex = packet->to_ifindex;
+	flow.epoch = packet->epoch;
+	flow.from_slot = from->counter_slot;
+	flow.to_slot = to->counter_slot;
+	flow.epoch_slot = from->network % EPOCH_SLOTS;
+	flow.mtu = packet->mtu;
+	flow.flags = to->flags & PORT_PEER ? FLOW_PEER : 0;
+	flow.hops = packet->hops;
 	__builtin_memcpy(flow.received_macs, packet->macs, sizeof(flow.received_macs));
 	__builtin_memcpy(flow.sent_macs, packet->sent_macs, sizeof(flow.sent_macs));
-	bpf_map_update_elem(&flows, &key, &flow, BPF_ANY);
+	return bpf_map_update_elem(&flows, &key, &flow, BPF_ANY);
 }
