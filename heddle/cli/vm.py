@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
         "List, start, stop and enter the virtual machines. What is started or shut down here\n"
-        "stays so, also after the host boots anew. `heddle vm ACTION --help` has the options.",
+        "stays so, also after the host boots anew. Each action has --help.",
         ("heddle vm list", "all VMs with their state"),
         ("heddle vm start vm0", "boot, and wait until it is ready"),
         ("heddle vm shutdown vm0", "ask the guest to shut down, wait until it has"),

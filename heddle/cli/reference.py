@@ -1,0 +1,103 @@
+"""docs/commands.md, made from the parsers:
+
+    python -m heddle.cli.reference > docs/commands.md
+
+A test keeps the page equal to this.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from heddle.cli.main import COMMANDS, command_parser
+
+_WIDTH = 96
+
+_HEAD = """\
+# Commands
+
+`heddle COMMAND --help` prints what stands here. This page is made by
+`python -m heddle.cli.reference > docs/commands.md`; a test keeps it equal.
+
+- **Exit codes**: 0 done, 1 it failed, 2 the request was wrong, 130 interrupted. `heddle exec` ends
+  with the exit code of the command it ran.
+- **Output**: results go to standard output; progress, warnings and errors to standard error. On a
+  terminal, progress is one line that rewrites itself; elsewhere it is plain lines. An error is one
+  line that says what to do.
+- **`--json`**: every command that reads prints JSON with it, for programs.
+- **Root**: needed by all but `show`, `vm list` and `doctor`; these two need to be able to read the
+  store, which is root's.
+- **`HEDDLE_ROOT`** moves `/var/lib/heddle`, `/run/heddle` and `/etc/heddle` below another folder,
+  **`HEDDLE_HOST`** gives the host another name than that of the machine. With both, several hosts
+  live on one machine.
+"""
+
+_NOTES = {
+    "up": """\
+Does in one go what `heddle agent --detach`, `heddle apply FILE` and `heddle vm start NAME` do. What
+is wrong with the file is said before anything is done. An agent that `heddle up` starts by itself
+ends with the last object (see `heddle down`); one that you started does not.""",
+    "apply": """\
+Without an agent, intent is stored and carried out when one starts.""",
+    "down": """\
+Data plane and machines do not depend on the agent, so stopping the agent alone takes nothing away:
+only removing objects does. `heddle down` starts an agent when none runs, to clean up. Then
+
+- without FILE, everything that files made is removed, and the agent stopped;
+- with FILE, what it made is removed. When nothing is left, an agent that `heddle up` had started is
+  stopped as well; one started as `heddle agent` stays.
+
+With the agent go the pinned program and maps, and the libvirt daemons, if heddle started them.""",
+    "show": """\
+States of ports: `active` (in place and plugged in), `down` (its machine is off), `error` (with what
+failed; the agent keeps trying). States of machines: `running`, `booting`, `stopped`, `error`; a
+machine is `ready` when it has booted and its NICs have their addresses. `heddle show agent` has
+what was repaired and when, and what is pending. The agent is `running`, `stopped`, or `dead`: it
+ended without a word.""",
+    "trace": """\
+The packet is the first one that the machine would send: for an address of its own subnet it goes to
+the MAC that ARP would tell, else to that of the gateway or of a route that the guest was given by
+DHCP. For an address of its own subnet that nobody has, it is the ARP request. The stages are those
+of the data plane, in order (ARCHITECTURE.md); a stage that the packet does not reach is left out.
+A dropped packet is no failure of the command: the exit code is 0.""",
+    "drops": """\
+Counters are kept per port that sent the packet; events are sampled, so that a flood can't hide the
+rest. The reasons are explained in [drops.md](drops.md).""",
+    "top": """\
+`from vm` is what the machine sent, `to vm` what it was sent. Without a terminal, tables follow each
+other.""",
+    "agent": """\
+There is one agent per host; a second one says so and ends. It logs to standard error, when detached
+to `/var/lib/heddle/agent.log`. Traffic, ARP, DHCP and router advertisements go on while it is dead,
+and it finds everything in place when it is back: it writes only what differs.""",
+}
+
+
+def page() -> str:
+    """The text of docs/commands.md."""
+    return _HEAD + "".join(_section(name) for name in COMMANDS)
+
+
+def _section(name: str) -> str:
+    texts = "".join(f"\n```text\n{text}```\n" for text in _help_texts(command_parser(name)))
+    note = _NOTES.get(name)
+    return f"\n## heddle {name}\n{texts}" + (f"\n{note}\n" if note else "")
+
+
+def _help_texts(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """The help of a command, and of each of its actions."""
+    parser.formatter_class = _formatter
+    yield parser.format_help()
+    for action in parser._actions:  # argparse has no other way to ask for them
+        if isinstance(action, argparse._SubParsersAction):
+            for sub in action.choices.values():
+                yield from _help_texts(sub)
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, width=_WIDTH)
+
+
+if __name__ == "__main__":
+    print(page(), end="")
