@@ -1,0 +1,56 @@
+"""Meters written in C: built when first needed, told what to do by environment
+variables, answering with one line of JSON (each source says which)."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench.commands import BenchError, run
+
+SOURCES = Path(__file__).parent
+OUTPUT = SOURCES.parent / "out"
+PROGRAMS = "meters.bpf.o"
+
+
+def meter(name: str, **settings: object) -> dict[str, int]:
+    """Run a meter; settings become environment variables in upper case."""
+    environment = {key.upper(): str(value) for key, value in settings.items()}
+    answer = run(str(_program(name)), env={"PROGRAMS": str(_objects()), **environment})
+    return {key: int(value) for key, value in json.loads(answer).items()}
+
+
+def ns_per_frame(name: str, **settings: object) -> float:
+    """CPU nanoseconds per delivered frame; BenchError when frames were lost."""
+    answer = meter(name, **settings)
+    if answer["delivered"] < answer["sent"] * 0.999:
+        raise BenchError(f"meter {name}: {answer['delivered']} of {answer['sent']} frames arrived")
+    return answer["cpu_ns"] / answer["delivered"]
+
+
+def _program(name: str) -> Path:
+    source = SOURCES / f"{name}.c"
+    built = OUTPUT / name
+    if not _is_current(built, (source, SOURCES / "meter.h")):
+        warnings = ("-Wall", "-Wextra", "-Werror")
+        run("gcc", "-O2", *warnings, str(source), "-o", str(built), "-lbpf")
+    return built
+
+
+def _objects() -> Path:
+    source = SOURCES / "meters.bpf.c"
+    built = OUTPUT / PROGRAMS
+    if not _is_current(built, (source,)):
+        headers = f"/usr/include/{platform.machine()}-linux-gnu"
+        compile_ = ("clang-14", "-O2", "-g", "-target", "bpf", "-I", headers)
+        run(*compile_, "-c", str(source), "-o", str(built))
+    return built
+
+
+def _is_current(built: Path, sources: Iterable[Path]) -> bool:
+    OUTPUT.mkdir(exist_ok=True)
+    if not built.exists():
+        return False
+    return all(source.stat().st_mtime < built.stat().st_mtime for source in sources)
