@@ -274,6 +274,31 @@ machines:
         ['3: network web, cidr: is no text; write one such as "172.17.17.0/24"'],
     ),
     (
+        "a next hop that may be in a broken network",
+        """\
+        version: 1
+        networks:
+          web: {cidr: 10}
+        routers:
+          main: {networks: [web], routes: [{to: 10.9.0.0/16, via: 10.0.0.9}]}
+        """,
+        ['3: network web, cidr: is no text; write one such as "172.17.17.0/24"'],
+    ),
+    (
+        "a gateway at the end of its subnet",
+        """\
+        version: 1
+        networks:
+          web: {cidr: {cidr: 10.0.0.0/24, gateway: 10.0.0.254}}
+        machines:
+          vm0: {nics: [{network: web, address: 10.0.0.254}]}
+        """,
+        [
+            "5: machine vm0, nic 0, address: 10.0.0.254 is the gateway address of 10.0.0.0/24; "
+            "choose another from 10.0.0.1 to 10.0.0.253"
+        ],
+    ),
+    (
         "machines",
         """\
         version: 1

@@ -241,6 +241,15 @@ def test_addresses_of_routers_are_not_given_out(load: LoadText) -> None:
     assert addresses(resources_of(load(text), [foreign])) == {"c0/web": ["10.0.0.4"]}
 
 
+def test_no_port_gets_the_mac_of_its_subnets_dhcp_server(load: LoadText) -> None:
+    # Three bytes of hash collide now and then: this pair of names was searched for.
+    resources = resources_of(load(containers("").replace("c0:", "c3228480:")))
+    service = derived_mac("service", named(resources, Subnet, "web/10.0.0.0/29").id)
+    port = named(resources, Port, "c3228480/web")
+    assert derived_mac("port", port.id) == service
+    assert port.mac == derived_mac("port", port.id, "1")
+
+
 def test_a_full_subnet_is_an_error_with_its_line(load: LoadText) -> None:
     topology = load(containers(*[""] * 7))  # a /29 has 6 addresses, one the gateway's
     with pytest.raises(TopologyError) as caught:

@@ -6,6 +6,7 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,18 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from heddle.errors import TopologyError
 from heddle.intent.expand import expand
 from heddle.intent.model import AnyResource, Kind, Network, Port, Router, Subnet
 from heddle.intent.plan import plan
+from heddle.intent.reference import TABLES
 from heddle.intent.topology import Topology, load_topology
 from heddle.store.interface import Snapshot
 
 NETWORKS = ["web", "db", "app", "lan"]
 MACHINES = ["vm0", "vm1", "vm2", "vm10", "edge", "gate"]
 
-many = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite
@@ -78,11 +81,15 @@ def shuffled(data: dict[str, Any], chance: random.Random) -> dict[str, Any]:
     return dict(items)
 
 
-def load(data: dict[str, Any]) -> Topology:
+def load_text(text: str) -> Topology:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "net.yaml"
-        file.write_text(yaml.safe_dump(data, sort_keys=False))
+        file.write_bytes(text.encode(errors="surrogatepass"))
         return load_topology(file, "box")
+
+
+def load(data: dict[str, Any]) -> Topology:
+    return load_text(yaml.safe_dump(data, sort_keys=False))
 
 
 def resources_of(data: dict[str, Any], stored: Snapshot) -> list[AnyResource]:
@@ -109,6 +116,60 @@ def apply(data: dict[str, Any], stored: Snapshot) -> Snapshot:
 
 
 EMPTY = store_of([])
+
+KEYS = sorted(
+    {key for model in TABLES.values() for key in model.model_fields} | {"web", "vm0", "10", ""}
+)
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-1, 1 << 65),
+    st.floats(),
+    st.text(max_size=5),
+    st.sampled_from(["web", "10.0.0.0/24", "10.0.0.1", "fd00::/64", "fd00::1", "container", "1G"]),
+)
+ANYTHING = st.recursive(
+    VALUES,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=6)
+    ),
+    max_leaves=40,
+)
+
+
+@settings(many, max_examples=150)
+@given(st.dictionaries(st.sampled_from(KEYS), ANYTHING, max_size=6), st.booleans())
+def test_any_data_is_right_or_a_topology_error(data: dict[str, Any], with_version: bool) -> None:
+    file = {**data, "version": 1} if with_version else data
+    with suppress(TopologyError):
+        resources_of(file, EMPTY)
+
+
+@settings(many, max_examples=150)
+@given(st.one_of(st.text(max_size=60), st.text(alphabet="ab:-{}[]&*!|>'\"#,? \n\t1", max_size=60)))
+def test_any_text_is_right_or_a_topology_error(text: str) -> None:
+    with suppress(TopologyError):
+        load_text(f"version: 1\n{text}")
+
+
+@settings(many, max_examples=150)
+@given(topologies(), st.data())
+def test_a_damaged_topology_is_right_or_a_topology_error(
+    data: dict[str, Any], choice: st.DataObject
+) -> None:
+    """One value somewhere in a good file is replaced by something else."""
+    place: Any = data
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        if not keys:
+            return
+        key = choice.draw(st.sampled_from(keys))
+        if not isinstance(place[key], dict | list) or choice.draw(st.integers(0, 3)) == 0:
+            break
+        place = place[key]
+    place[key] = choice.draw(ANYTHING)
+    with suppress(TopologyError):
+        resources_of(data, EMPTY)
 
 
 @many
