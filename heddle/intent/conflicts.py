@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from heddle.intent.model import AnyResource, Kind, Machine, Network, Port, Router
-from heddle.intent.stored import Stored
+from heddle.intent.stored import KIND_ORDER, Stored
 
 _Wanted = Mapping[tuple[Kind, str], AnyResource]
 _Claim = tuple[str, ...]
 """What only one object may have, such as ("address", network id, "10.0.0.2")."""
 
 API_ORIGIN = "api"
+
+# Subnets and ports are named after these.
+_NAMED_KINDS = (Kind.NETWORK, Kind.ROUTER, Kind.MACHINE)
 
 
 def find_conflicts(stored: Stored, wanted: _Wanted, origin: str) -> list[str]:
@@ -22,17 +25,22 @@ def find_conflicts(stored: Stored, wanted: _Wanted, origin: str) -> list[str]:
         for resource in objects.values()
         if resource.origin != origin
     ]
-    if not others:
-        return []
+    others.sort(key=lambda other: (KIND_ORDER[other.kind], other.name))
+    same_name = [
+        _owned(other)
+        for other in others
+        if other.kind in _NAMED_KINDS and (other.kind, other.id) in wanted
+    ]
+    if same_name:  # the rest would only follow from it
+        return same_name
     taken = {claim: other for other in others for claim in _claims(other)}
-    same_id = [_owned(other) for other in others if (other.kind, other.id) in wanted]
     claimed = [
         _taken(claim, resource, taken[claim])
         for resource in wanted.values()
         for claim in _claims(resource)
         if claim in taken and taken[claim].id != resource.id
     ]
-    return same_id + claimed + list(_left_hanging(stored, others, wanted, origin))
+    return claimed + list(_left_hanging(stored, others, wanted, origin))
 
 
 def _claims(resource: AnyResource) -> Iterator[_Claim]:

@@ -41,19 +41,29 @@ def _facts(resource: AnyResource) -> list[str]:
         case Machine():
             if resource.machine_kind == "container":
                 return ["container"]
-            size = f"{resource.memory >> 20}M"
-            return ["vm", f"image {resource.image}", f"{resource.cpus} cpu", size]
+            return [
+                "vm",
+                f"image {resource.image}",
+                f"{resource.cpus} cpu",
+                _size(resource.memory),
+            ]
         case Port():
             return [*map(_value, resource.fixed_ips), f"mac {resource.mac}"]
 
 
 def _field_change(name: str, old: object, new: object) -> str:
     label = name.removesuffix("_id").replace("_", " ")
+    if isinstance(old, int) and isinstance(new, int) and name == "memory":
+        return f"{label} {_size(old)} -> {_size(new)}"
     if not isinstance(old, tuple) or not isinstance(new, tuple):
         return f"{label} {_value(old)} -> {_value(new)}"
     gone = [f"-{_value(item)}" for item in old if item not in new]
     added = [f"+{_value(item)}" for item in new if item not in old]
     return " ".join([label, *(gone + added or ["in another order"])])
+
+
+def _size(number: int) -> str:
+    return f"{number >> 20}M"
 
 
 def _value(value: object) -> str:

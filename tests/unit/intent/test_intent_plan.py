@@ -93,7 +93,7 @@ def test_changes_say_what_was_and_what_will_be(load: LoadText) -> None:
         "~ network web: mtu 1450 -> 1400, domain none -> a.example",
         "~ router main: interfaces -interface 10.1.0.1, "
         "routes +10.9.0.0/16 via 10.0.0.9 +10.8.0.0/16 blackhole",
-        "~ machine vm0: memory 268435456 -> 1073741824",
+        "~ machine vm0: memory 256M -> 1024M",
         "~ port vm0/web: mac 52:54:00:00:00:01 -> 52:54:00:00:00:02, fixed ips -10.0.0.2 +10.0.0.5",
     ]
 
@@ -148,6 +148,18 @@ def test_names_of_another_file_are_refused_with_its_owner(load: LoadText) -> Non
         f"machine vm0: belongs to {first.origin} already; rename it here, or take that one away "
         f"with: heddle down {first.origin}"
     )
+
+
+def test_two_files_with_the_same_names_get_a_line_per_name(load: LoadText) -> None:
+    first, second = load(FILE), load(FILE, name="second.yaml")
+    with pytest.raises(ConflictError) as caught:
+        plan_of(second, applied(first))
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == [
+        "network db",
+        "network web",
+        "router main",
+        "machine vm0",
+    ]
 
 
 def test_what_another_owner_has_taken_is_refused(load: LoadText) -> None:

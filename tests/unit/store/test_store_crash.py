@@ -17,6 +17,7 @@ import pytest
 from heddle.errors import ConflictError
 from heddle.intent.model import Kind, Network
 from heddle.store.interface import Transaction
+from heddle.store.reader import read_objects
 from heddle.store.sqlite import SqliteStore
 
 ROUNDS = 40
@@ -110,8 +111,10 @@ def test_kill_at_random_moments_loses_nothing_and_halves_nothing(path: Path) -> 
 
 def check_consistent(path: Path, acknowledged: int) -> int:
     """The number that all objects carry: the last acknowledged, or one more."""
+    read = read_objects(path)  # before a writer has repaired anything
     with closing(SqliteStore(path)) as store:
         snapshot = store.snapshot()
+    assert {item["id"] for item in read} == set(snapshot.objects[Kind.NETWORK])
     networks = list(snapshot.objects[Kind.NETWORK].values())
     numbers = {one.vni - 1 for one in networks if isinstance(one, Network)}
     if not networks:
