@@ -162,9 +162,8 @@ def change(
     alias: str | None = None,
     mtu: int | None = None,
     up: bool | None = None,
-    nsid: int | None = None,
 ) -> Request:
-    """Set what is given, also of a link in the namespace of that number."""
+    """Set what is given."""
     body = _info(index) if up is None else _info(index, _IFF_UP if up else 0, _IFF_UP)
     if name is not None:
         body += text(_IFLA_IFNAME, name)
@@ -172,8 +171,6 @@ def change(
         body += text(_IFLA_IFALIAS, alias)
     if mtu is not None:
         body += number(_IFLA_MTU, mtu)
-    if nsid is not None:
-        body += number(_IFLA_TARGET_NETNSID, nsid)
     return Request(RTM_SETLINK, 0, body)
 
 

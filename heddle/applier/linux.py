@@ -199,6 +199,11 @@ class LinuxKernel:
         for (name, request), error in zip(requests, errors, strict=True):
             if error is not None and not _is_there_already(request, error):
                 failures.setdefault(name, f"link {name}: {error.strerror}")
+        for index, link, aspects in fixes:
+            if Aspect.MTU in aspects and link.is_veth:
+                reason = self._fix_peer_mtu(index, link)
+                if reason:
+                    failures.setdefault(link.name, f"link {link.name}: other end: {reason}")
         return failures
 
     def _requests_of(self, fix: LinkFix) -> Iterator[Request]:
@@ -209,8 +214,6 @@ class LinuxKernel:
         if Aspect.FILTER in aspects:
             yield filters.add_ingress(index)
             yield filters.attach(index, self._datapath.program_fd, PROGRAM)
-        if Aspect.MTU in aspects and link.is_veth:
-            yield from self._peer_mtu(index, link.mtu)
         if Aspect.MTU in aspects:
             yield links.change(index, mtu=link.mtu)
         if aspects & {Aspect.ALIAS, Aspect.MTU}:  # a small MTU made IPv6 forget its settings
@@ -218,12 +221,19 @@ class LinuxKernel:
         if Aspect.UP in aspects:
             yield links.change(index, up=True)
 
-    def _peer_mtu(self, index: int, mtu: int) -> Iterator[Request]:
+    def _fix_peer_mtu(self, index: int, link: Link) -> str | None:
+        """From inside the other end's namespace: seen from outside, the kernel
+        would take its index for that of a link here. Returns why it failed."""
         body = self._netlink.read([links.get(index)])[0]
-        if isinstance(body, bytes):
-            info = links.parse(body)
-            if info.peer and info.peer_nsid is not None:
-                yield links.change(info.peer, mtu=mtu, nsid=info.peer_nsid)
+        info = links.parse(body) if isinstance(body, bytes) else None
+        if info is None or not info.peer or link.namespace is None:
+            return None
+        try:
+            with namespaces.netlink_in(link.namespace) as inside:
+                error = inside.batch([links.change(info.peer, mtu=link.mtu)])[0]
+        except KernelError as failure:
+            return str(failure)
+        return error.strerror if error else None
 
     def remove_links(self, indexes: Mapping[str, int]) -> dict[str, str]:
         if len(indexes) == 1:

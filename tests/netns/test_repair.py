@@ -88,7 +88,7 @@ DAMAGES: dict[str, Damage] = {
     "template altered": alter_row("dhcp6_templates"),
     "foreign row added": add_row,
     "filter deleted": on_device("tc filter delete dev {dev} ingress"),
-    "qdisc deleted": on_device("tc qdisc delete dev {dev} clsact"),
+    "qdisc deleted": on_device("tc qdisc delete dev {dev} ingress"),
     "veth deleted": on_device("ip link delete {dev}"),
     "link down": on_device("ip link set {dev} down"),
     "MTU altered": on_device("ip link set {dev} mtu 1300"),
