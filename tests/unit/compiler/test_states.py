@@ -19,9 +19,11 @@ FULL = {name: compile_host(objects, HOST) for name, objects in STATES.items()}
 
 
 def changes(before: Iterable[AnyResource], after: Iterable[AnyResource]) -> list[Change]:
-    wanted = {(r.kind, r.id) for r in after}
-    gone: list[Change] = [(r.kind, r.id, None) for r in before if (r.kind, r.id) not in wanted]
-    return gone + [(r.kind, r.id, r) for r in after]
+    """Only what differs, as a store would tell it."""
+    old = {(r.kind, r.id): r for r in before}
+    new = {(r.kind, r.id): r for r in after}
+    gone: list[Change] = [(kind, name, None) for kind, name in old.keys() - new.keys()]
+    return gone + [(*key, value) for key, value in new.items() if old.get(key) != value]
 
 
 def snapshot(state: HostState) -> HostState:
@@ -74,7 +76,8 @@ def test_order_does_not_matter(name: str) -> None:
 def test_nothing_changes_nothing(name: str) -> None:
     compiler = Compiler(HOST)
     compiler.update(changes((), STATES[name]))
-    delta = compiler.update(changes((), STATES[name]))
+    again = [r.model_copy() for r in STATES[name]]
+    delta = compiler.update(changes((), again))
     assert not delta
     assert delta.touched == set()
 

@@ -49,6 +49,21 @@ def test_a_router_that_goes_touches_what_it_joined(compiler: Compiler) -> None:
     assert touched(compiler, port(3, 2)) == {3}
 
 
+def test_a_router_that_comes_joins_for_good(compiler: Compiler) -> None:
+    assert touched(compiler, port(4, 2)) == {4}
+    assert touched(compiler, router(interface(4), number=3)) == {4}
+    joining = router(interface(4), interface(3, "10.3.0.8"), number=3)
+    assert touched(compiler, joining) == {1, 2, 3, 4}
+    assert touched(compiler, port(4, 3, nic=1)) == {1, 2, 3, 4}
+
+
+def test_a_new_router_joins_networks_already_searched(compiler: Compiler) -> None:
+    compiler.update([(Kind.ROUTER, "router2", None)])
+    assert touched(compiler, port(3, 2)) == {3}
+    assert touched(compiler, WORLD[-2]) == {1, 2, 3}
+    assert touched(compiler, port(3, 3, nic=1)) == {1, 2, 3}
+
+
 def test_another_vni_touches_the_old_one(compiler: Compiler) -> None:
     touched(compiler, port(4, 2))
     assert touched(compiler, network(4, vni=44)) == {4, 44}
