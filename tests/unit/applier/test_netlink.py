@@ -33,7 +33,7 @@ def test_a_datagram_is_split_into_its_messages() -> None:
 
 
 def test_a_link_is_read_from_its_message() -> None:
-    tun = nested(18, text(1, "tun"), nested(2, attribute(8, b"\1")))
+    tun = nested(18, text(1, "tun"), nested(2, attribute(7, b"\1"), number(8, 3)))
     body = (
         struct.pack("=BBHiII", 0, 0, 1, 12, 0x1003, 0)
         + text(3, "tap0")

@@ -1,0 +1,469 @@
+"""The applier against the running kernel, in a network namespace of its own."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from applier_host import ApplierHost, Intent, applier_host, run
+
+from heddle.applier import links, namespaces, tap
+from heddle.applier.applier import Action
+from heddle.applier.netlink import Netlink
+from heddle.applier.notifications import Notifications
+from heddle.compiler.state import HostDelta, HostState
+from heddle.intent.names import port_alias
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[ApplierHost]:
+    with applier_host(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def intent() -> Intent:
+    return Intent()
+
+
+def delta_between(before: HostState, after: HostState) -> HostDelta:
+    delta = HostDelta(touched={7})
+    for name in before.links.keys() | after.links.keys():
+        if before.links.get(name) != after.links.get(name):
+            delta.links[name] = after.links.get(name)
+    for row in before.rows.keys() | after.rows.keys():
+        if before.rows.get(row) != after.rows.get(row):
+            delta.rows[row] = after.rows.get(row)
+    for name in before.namespaces ^ after.namespaces:
+        delta.namespaces[name] = name in after.namespaces
+    return delta
+
+
+# ---- what is made --------------------------------------------------------
+
+
+def test_a_vm_gets_a_tap_that_qemu_can_open(host: ApplierHost, intent: Intent) -> None:
+    host.start().synchronize(intent.state("v1"))
+    link = host.links()[intent.device("v1")]
+    assert link["ifalias"] == port_alias(intent.port_id("v1"))
+    assert (link["mtu"], link["inet6_addr_gen_mode"]) == (1450, "none")
+    assert "UP" in link["flags"]
+    tun = link["linkinfo"]["info_data"]
+    assert (tun["type"], tun["pi"], tun["vnet_hdr"], tun["persist"]) == ("tap", False, True, True)
+    assert not tun.get("multi_queue")
+    os.close(tap.attach(intent.device("v1")))
+
+
+def test_a_vm_with_many_cpus_gets_a_multiqueue_tap(host: ApplierHost) -> None:
+    intent = Intent(cpus=2)
+    host.start().synchronize(intent.state("v1"))
+    queues = [tap.attach(intent.device("v1"), multiqueue=True) for _ in range(2)]
+    for queue in queues:
+        os.close(queue)
+
+
+def test_a_container_gets_a_namespace_and_a_veth_into_it(host: ApplierHost, intent: Intent) -> None:
+    host.start().synchronize(intent.state("c1"))
+    with namespaces.netlink_in(intent.namespace("c1")) as inside:
+        found = {info.name: info for info in map(links.parse, inside.dump(links.get_all()))}
+    assert set(found) == {"lo", "eth0"}
+    assert found["lo"].up
+    assert (found["eth0"].mac, found["eth0"].mtu) == (intent.mac("c1"), 1450)
+    assert host.links()[intent.device("c1")]["linkinfo"]["info_kind"] == "veth"
+    assert intent.namespace("c1") in run("ip", "netns", "list")
+
+
+def test_our_filter_is_the_first_and_only_one(host: ApplierHost, intent: Intent) -> None:
+    host.start().synchronize(intent.state("v1", "c1"))
+    for machine in ("v1", "c1"):
+        (entry,) = host.filters(intent.device(machine))
+        assert (entry["pref"], entry["protocol"], entry["kind"]) == (1, "all", "bpf")
+        assert entry["direct-action"]
+        assert entry["prog"]["id"] == host.datapath.program_id
+
+
+def test_references_in_rows_become_indexes_and_slots(host: ApplierHost, intent: Intent) -> None:
+    host.start().synchronize(intent.state("v1", "v2", "c1"))
+    index = {name: link["ifindex"] for name, link in host.links().items()}
+    ports = host.rows("ports")
+    assert set(ports) == set(index.values())
+    assert sorted(row["flood_next"] for row in ports.values()) == sorted(ports)
+    assert sorted(row["counter_slot"] for row in ports.values()) == [0, 1, 2]
+    macs = host.rows("macs")
+    mac = bytes.fromhex(intent.mac("v2").replace(":", ""))
+    assert macs[7, mac]["target"] == index[intent.device("v2")]
+
+
+@pytest.mark.parametrize("mtu", [576, 1280, 9216])
+def test_any_mtu_of_a_network_is_set_and_changed(host: ApplierHost, mtu: int) -> None:
+    intent = Intent()
+    applier = host.start()
+    before = intent.state("v1", "c1")
+    applier.synchronize(before)
+    intent.mtu = mtu
+    after = intent.state("v1", "c1")
+    assert not applier.apply(delta_between(before, after)).failures
+    host.assert_has(after)
+    host.start().synchronize(HostState())
+    host.start().synchronize(after)
+    host.assert_has(after)
+
+
+# ---- changes and restarts ------------------------------------------------
+
+
+def test_a_delta_adds_and_removes(host: ApplierHost, intent: Intent) -> None:
+    applier = host.start()
+    states = [
+        intent.state("v1", "c1"),
+        intent.state("v1", "v2", "c1", "c2"),
+        intent.state("v2"),
+        intent.state(),
+        intent.state("c1", "v3"),
+    ]
+    applier.synchronize(states[0])
+    for before, after in pairwise(states):
+        assert not applier.apply(delta_between(before, after)).failures
+        host.assert_has(after)
+    assert not applier.audit()
+
+
+def test_a_tap_whose_queues_change_is_replaced(host: ApplierHost, intent: Intent) -> None:
+    applier = host.start()
+    before = intent.state("v1")
+    applier.synchronize(before)
+    intent.cpus = 4
+    after = intent.state("v1")
+    report = applier.apply(delta_between(before, after))
+    assert Action("~", f"link {intent.device('v1')}") in report.changes
+    host.assert_has(after)
+
+
+def test_a_restart_writes_nothing(host: ApplierHost, intent: Intent) -> None:
+    state = intent.state("v1", "v2", "c1")
+    host.start().synchronize(state)
+    before = host.everything()
+    notifications = Notifications()
+    assert not host.start().synchronize(state)
+    assert notifications.indexes() == set()
+    notifications.close()
+    assert host.everything() == before
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_a_tap_in_use_stays_in_use(host: ApplierHost, cpus: int) -> None:
+    intent = Intent(cpus=cpus)
+    state = intent.state("v1")
+    applier = host.start()
+    applier.synchronize(state)
+    queue = tap.attach(intent.device("v1"), multiqueue=cpus > 1)
+    try:
+        assert not applier.audit()
+        assert not host.start().synchronize(state)
+    finally:
+        os.close(queue)
+
+
+def test_many_links_go_at_once(host: ApplierHost, intent: Intent) -> None:
+    host.start().synchronize(intent.state(*[f"v{n}" for n in range(300)], "c1"))
+    assert len(host.links()) == 301
+    report = host.start().synchronize(intent.state("v7"))
+    assert Action("-", "link: 300") in report.changes
+    host.assert_has(intent.state("v7"))
+
+
+_SYNCHRONIZE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from applier_host import Intent
+from heddle.applier.applier import Applier
+from heddle.applier.linux import LinuxKernel
+from heddle.datapath.loader import Datapath
+kernel = LinuxKernel(Datapath.load(sys.argv[2]))
+state = Intent(salt=sys.argv[3]).state(*sys.argv[4:])
+print("go", flush=True)
+Applier(kernel).synchronize(state)
+print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("attempt", range(6))
+def test_kill_9_at_any_moment_is_made_good_by_the_next_start(
+    host: ApplierHost, intent: Intent, attempt: int
+) -> None:
+    machines = [f"v{n}" for n in range(120)] + [f"c{n}" for n in range(6)]
+    arguments = [str(Path(__file__).parent), host.name, intent.salt, *machines]
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SYNCHRONIZE, *arguments], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"go\n"
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(random.uniform(0.0, 0.1))  # noqa: S311  # not for secrets
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    kept = intent.state(*machines[: 20 * attempt], "c1")
+    assert not host.start().synchronize(kept).failures
+    host.assert_has(kept)
+
+
+# ---- repair --------------------------------------------------------------
+
+
+def _alter_row(host: ApplierHost, _: str) -> None:
+    table = host.datapath.table("ports")
+    key, value = next(iter(table.items()))
+    table.put(key, bytes(len(value)))
+
+
+def _delete_row(host: ApplierHost, _: str) -> None:
+    table = host.datapath.table("macs")
+    table.delete(next(iter(table.items()))[0])
+
+
+def _add_row(host: ApplierHost, _: str) -> None:
+    table = host.datapath.table("routes")
+    table.put(bytes([32, 0, 0, 0]).ljust(table.key_size, b"\0"), bytes(table.value_size))
+
+
+def _replace_filter(host: ApplierHost, device: str) -> None:
+    place = ("dev", device, "ingress", "pref", "1", "handle", "0x6864646c")
+    other = Path(f"/sys/fs/bpf/other_{secrets.token_hex(4)}")
+    source = run("bpftool", "-j", "prog", "show", "id", str(host.datapath.program_id))
+    assert source
+    run("bpftool", "prog", "loadall", str(OBJECT), str(other), "type", "classifier")
+    try:
+        run("tc", "filter", "replace", *place, "bpf", "da", "object-pinned", str(other / "from_vm"))
+    finally:
+        for pin in other.iterdir():
+            pin.unlink()
+        other.rmdir()
+
+
+def _command(*words: str) -> Callable[[ApplierHost, str], None]:
+    def damage(_: ApplierHost, device: str) -> None:
+        run(*[device if word == "DEVICE" else word for word in words])
+
+    return damage
+
+
+OBJECT = Path(namespaces.__file__).parents[1] / "datapath" / "objects" / "from_vm.bpf.o"
+ROW_DAMAGES: dict[str, tuple[Callable[[ApplierHost, str], None], str]] = {
+    "altered row": (_alter_row, "~ ports "),
+    "deleted row": (_delete_row, "+ macs "),
+    "added row": (_add_row, "- routes "),
+}
+LINK_DAMAGES: dict[str, tuple[Callable[[ApplierHost, str], None], str]] = {
+    "deleted filter": (
+        _command("tc", "filter", "delete", "dev", "DEVICE", "ingress"),
+        "~ link DEVICE: filter",
+    ),
+    "deleted qdisc": (
+        _command("tc", "qdisc", "delete", "dev", "DEVICE", "ingress"),
+        "~ link DEVICE: filter",
+    ),
+    "replaced filter": (_replace_filter, "~ link DEVICE: filter"),
+    "deleted link": (_command("ip", "link", "delete", "DEVICE"), "+ link DEVICE"),
+    "mtu": (_command("ip", "link", "set", "DEVICE", "mtu", "900"), "~ link DEVICE: mtu"),
+    "alias": (_command("ip", "link", "set", "DEVICE", "alias", "mine"), "~ link DEVICE: alias"),
+    "no alias": (_command("ip", "link", "set", "DEVICE", "alias", ""), "~ link DEVICE: alias"),
+    "down": (_command("ip", "link", "set", "DEVICE", "down"), "~ link DEVICE: up"),
+    "renamed": (_command("ip", "link", "set", "DEVICE", "name", "stolen"), "~ link DEVICE: name"),
+}
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["audit", "restart"])
+@pytest.mark.parametrize("machine", ["v1", "c1"])
+@pytest.mark.parametrize("kind", LINK_DAMAGES)
+def test_a_damaged_link_is_repaired_and_told(
+    host: ApplierHost, intent: Intent, kind: str, machine: str, restarted: bool
+) -> None:
+    _damage_and_repair(host, intent, LINK_DAMAGES[kind], machine, restarted)
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["audit", "restart"])
+@pytest.mark.parametrize("kind", ROW_DAMAGES)
+def test_a_damaged_row_is_repaired_and_told(
+    host: ApplierHost, intent: Intent, kind: str, restarted: bool
+) -> None:
+    _damage_and_repair(host, intent, ROW_DAMAGES[kind], "v1", restarted)
+
+
+def _damage_and_repair(
+    host: ApplierHost,
+    intent: Intent,
+    kind: tuple[Callable[[ApplierHost, str], None], str],
+    machine: str,
+    restarted: bool,
+) -> None:
+    damage, told = kind
+    state = intent.state("v1", "v2", "c1")
+    applier = host.start()
+    applier.synchronize(state)
+    assert not applier.audit()
+    device = intent.device(machine)
+    damage(host, device)
+    report = host.start().synchronize(state) if restarted else applier.audit()
+    lines = [f"{action.verb} {action.what}" for action in report.changes]
+    assert any(line.startswith(told.replace("DEVICE", device)) for line in lines), lines
+    assert not report.failures
+    host.assert_has(state)
+
+
+def test_damage_in_between_two_audits_of_many_ports_is_found(
+    host: ApplierHost, intent: Intent
+) -> None:
+    state = intent.state(*[f"v{n}" for n in range(400)])
+    applier = host.start()
+    applier.synchronize(state)
+    applier.audit()
+    device = intent.device("v399")
+    run("tc", "filter", "delete", "dev", device, "ingress")
+    assert applier.audit().changes == [Action("~", f"link {device}: filter")]
+
+
+def test_a_deleted_namespace_is_made_anew(host: ApplierHost, intent: Intent) -> None:
+    state = intent.state("v1", "c1")
+    applier = host.start()
+    applier.synchronize(state)
+    run("ip", "netns", "delete", intent.namespace("c1"))
+    report = applier.audit()
+    assert Action("+", f"namespace {intent.namespace('c1')}") in report.changes
+    host.assert_has(state)
+    with namespaces.netlink_in(intent.namespace("c1")) as inside:
+        assert len(inside.dump(links.get_all())) == 2
+
+
+def test_a_repair_keeps_the_counters_of_the_port(host: ApplierHost, intent: Intent) -> None:
+    state = intent.state("v1", "v2")
+    applier = host.start()
+    applier.synchronize(state)
+
+    def slot() -> int:
+        found: int = host.rows("ports")[host.links()[intent.device("v2")]["ifindex"]][
+            "counter_slot"
+        ]
+        return found
+
+    before = slot()
+    run("ip", "link", "delete", intent.device("v2"))
+    applier.audit()
+    assert slot() == before
+
+
+# ---- what is not ours ----------------------------------------------------
+
+
+def test_what_is_not_ours_is_left_alone(host: ApplierHost, intent: Intent) -> None:
+    device = intent.device("v1")
+    run("ip", "tuntap", "add", "mode", "tap", "name", "tapforeign")
+    run("ip", "link", "set", "tapforeign", "alias", "somebody:port:else")
+    applier = host.start()
+    applier.synchronize(intent.state("v1"))
+    run(
+        "tc",
+        "filter",
+        "add",
+        "dev",
+        device,
+        "ingress",
+        "pref",
+        "7",
+        "u32",
+        "match",
+        "u32",
+        "0",
+        "0",
+    )
+    assert not applier.audit()
+    assert {entry["pref"] for entry in host.filters(device)} == {1, 7}
+    host.start().synchronize(intent.state("v1"))
+    assert {entry["pref"] for entry in host.filters(device)} == {1, 7}
+    host.start().synchronize(HostState())
+    assert list(host.links()) == ["tapforeign"]
+    assert host.links()["tapforeign"]["ifalias"] == "somebody:port:else"
+
+
+def test_a_clsact_qdisc_is_as_good_as_ours(host: ApplierHost, intent: Intent) -> None:
+    state = intent.state("v1")
+    applier = host.start()
+    applier.synchronize(state)
+    device = intent.device("v1")
+    run("tc", "qdisc", "delete", "dev", device, "ingress")
+    run("tc", "qdisc", "add", "dev", device, "clsact")
+    assert applier.audit().changes == [Action("~", f"link {device}: filter")]
+    assert not applier.audit()
+    assert "clsact" in run("tc", "qdisc", "show", "dev", device)
+
+
+@pytest.mark.parametrize("machine", ["v1", "c1"])
+def test_a_foreign_link_of_the_name_keeps_the_port_pending(
+    host: ApplierHost, intent: Intent, machine: str
+) -> None:
+    device = intent.device(machine)
+    run("ip", "tuntap", "add", "mode", "tap", "name", device)
+    applier = host.start()
+    applier.synchronize(intent.state("v2", machine))
+    assert "is not heddle's" in applier.pending[device]
+    assert "ifalias" not in host.links()[device]
+    assert host.filters(device) == []
+    applier.audit()
+    assert device in applier.pending
+    run("ip", "link", "delete", device)
+    assert not applier.audit().failures
+    host.assert_has(intent.state("v2", machine))
+
+
+def test_a_foreign_namespace_of_the_name_keeps_the_container_pending(
+    host: ApplierHost, intent: Intent
+) -> None:
+    name = intent.namespace("c1")
+    run("ip", "netns", "add", name)
+    try:
+        applier = host.start()
+        applier.synchronize(intent.state("c1"))
+        assert "is not heddle's" in applier.pending[f"namespace {name}"]
+        host.start().synchronize(HostState())
+        assert name in run("ip", "netns", "list")
+    finally:
+        run("ip", "netns", "delete", name)
+
+
+def test_a_table_that_is_full_keeps_the_rest_going(host: ApplierHost, intent: Intent) -> None:
+    table = host.datapath.table("dhcp4_templates")
+    applier = host.start()
+    applier.synchronize(HostState())
+    filling = range(1000, 1000 + table.max_entries)
+    table.put_many((n.to_bytes(4, "little"), bytes(table.value_size)) for n in filling)
+    applier.apply(delta_between(HostState(), intent.state("v1")))
+    assert list(applier.pending) == ["dhcp4_templates 1"]
+    assert "UP" in host.links()[intent.device("v1")]["flags"]
+    table.delete_many([n.to_bytes(4, "little") for n in filling])
+    applier.audit()
+    assert applier.pending == {}
+    host.assert_has(intent.state("v1"))
+
+
+# ---- netlink -------------------------------------------------------------
+
+
+def test_a_batch_tells_which_requests_failed_and_why(host: ApplierHost, intent: Intent) -> None:
+    host.start().synchronize(intent.state("v1"))
+    index = host.links()[intent.device("v1")]["ifindex"]
+    with Netlink() as netlink:
+        requests = [links.change(index, mtu=1000), links.change(index, mtu=1), links.delete(9999)]
+        good, bad, missing = netlink.batch([*requests * 200][:3])
+        assert good is None
+        assert bad is not None
+        assert "mtu less than device minimum" in str(bad.strerror)
+        assert missing is not None
+        results = netlink.batch(requests * 400)
+    assert [error is None for error in results] == [True, False, False] * 400
