@@ -27,6 +27,7 @@ from packet_world import (
     mapped,
 )
 from scapy.layers.inet import ICMP, IP
+from scapy.layers.inet6 import ICMPv6ND_NA, IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
@@ -192,6 +193,17 @@ def test_what_is_answered_flooded_or_dropped_is_not_remembered(board: Switchboar
     ]
     for frame in frames:
         board.run("web1", frame)
+    assert board.flows() == []
+
+
+def test_neighbor_messages_between_vms_are_never_remembered(board: Switchboard) -> None:
+    """The guard reads each of them."""
+    ethernet = Ether(src=WEB1.mac, dst=WEB2.mac)
+    arp = ARP(op="is-at", hwsrc=WEB1.mac, psrc=WEB1.ipv4, hwdst=WEB2.mac, pdst=WEB2.ipv4)
+    na = IPv6(src=WEB1.ipv6, dst=WEB2.ipv6, hlim=255) / ICMPv6ND_NA(tgt=WEB1.ipv6)
+    for frame in (ethernet / arp, ethernet / na):
+        board.send("web1", frame).arrives("web2", frame)
+        assert board.trace("web1", frame).decision("STAGE_FLOW") == "DECISION_FLOW_NONE"
     assert board.flows() == []
 
 
