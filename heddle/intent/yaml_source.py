@@ -35,13 +35,18 @@ class _Composer(CParser, BaseResolver):
         BaseResolver.__init__(self)
 
 
-for _tag, _pattern, _first in (
-    (_NULL, r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    (_BOOL, r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    (_INT, r"[-+]?(0|[1-9][0-9]{0,18})|0x[0-9a-fA-F]{1,16}", list("-+0123456789")),
-    (_FLOAT, r"[-+]?[0-9]{1,18}\.[0-9]{0,18}", list("-+0123456789")),
-):
-    _Composer.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})$"), _first)
+# Plain scalars that are not text: how they look, and their first characters.
+_PATTERNS = {
+    _NULL: re.compile(r"(~|null|Null|NULL|)\Z"),
+    _BOOL: re.compile(r"(true|True|TRUE|false|False|FALSE)\Z"),
+    _INT: re.compile(r"([-+]?(0|[1-9][0-9]{0,18})|0x[0-9a-fA-F]{1,16})\Z"),
+    _FLOAT: re.compile(r"[-+]?[0-9]{1,18}\.[0-9]{0,18}\Z"),
+}
+_NUMBER = list("-+0123456789")
+_FIRST = {_NULL: ["", "~", "n", "N"], _BOOL: list("tTfF"), _INT: _NUMBER, _FLOAT: _NUMBER}
+
+for _tag, _pattern in _PATTERNS.items():
+    _Composer.add_implicit_resolver(_tag, _pattern, _FIRST[_tag])
 
 
 def read_yaml(file: Path) -> tuple[Any, Problems]:
@@ -148,16 +153,16 @@ class _Converter:
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:  # noqa: ANN401
         text: str = node.value
+        if node.tag not in _PATTERNS or not _PATTERNS[node.tag].match(text):
+            self._check_tag(node, path)
+            return text
         if node.tag == _NULL:
             return None
         if node.tag == _BOOL:
             return text.lower() == "true"
         if node.tag == _INT:
             return int(text, 0)
-        if node.tag == _FLOAT:
-            return float(text)
-        self._check_tag(node, path)
-        return text
+        return float(text)
 
     def _check_tag(self, node: yaml.Node, path: KeyPath) -> None:
         known = (_TEXT, "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")

@@ -575,6 +575,15 @@ routers:
         ['2: networks: tag "tag:yaml.org,2002:python/name:os.system" is not known; remove it'],
     ),
     (
+        "a tag that its value contradicts",
+        "version: !!int one\n",
+        [
+            '1: version: tag "tag:yaml.org,2002:int" is not known; remove it',
+            '1: version: is the text "one", which this heddle can\'t read; '
+            'start the file with "version: 1"',
+        ],
+    ),
+    (
         "an alias of itself",
         "version: 1\nnetworks: &a {web: *a}\n",
         ["2: network web: aliases make this endless; write the values out"],
