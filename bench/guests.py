@@ -10,7 +10,6 @@ import socket
 import struct
 import time
 from pathlib import Path
-from types import TracebackType
 
 from bench.commands import BenchError
 from heddle.intent.model import Port
@@ -40,12 +39,7 @@ class Guest:
     def __enter__(self) -> Guest:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_raised: object) -> None:
         os.close(self._tap)
 
     def await_arp_answer(self, gateway: str) -> None:

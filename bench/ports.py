@@ -32,7 +32,7 @@ class Plan:
         self._ports = ports
         networks = range(-(-ports // PORTS_PER_NETWORK))
         self.resources: list[AnyResource] = []
-        self._extras: list[AnyResource] = []
+        self._others: list[AnyResource] = []
         for number in networks:
             self.resources += _network(number)
         for first in networks[::NETWORKS_PER_ROUTER]:
@@ -43,17 +43,17 @@ class Plan:
             machine, nic = divmod(number, NICS_PER_MACHINE)
             self.resources.append(self._port(number, f"machine-{machine}", nic))
 
-    def extra(self, number: int) -> tuple[Machine, Port, str]:
+    def another(self, number: int) -> tuple[Machine, Port, str]:
         """A port beyond the plan in one of its networks, its machine, and the
         address of its gateway."""
-        machine = self._machine(f"extra-{number}")
+        machine = self._machine(f"another-{number}")
         port = self._port(self._ports + number, machine.name, 0, network=0)
-        self._extras += [machine, port]
+        self._others += [machine, port]
         return machine, port, _gateway(0)
 
     def everything(self) -> Iterator[tuple[Kind, str]]:
         """What to delete to be rid of it all, in an order that intent allows."""
-        for resource in reversed([*self.resources, *self._extras]):
+        for resource in reversed([*self.resources, *self._others]):
             yield resource.kind, resource.id
 
     def _machine(self, name: str) -> Machine:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,11 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.commands import BenchError, run
+from heddle import paths
 
 TIME_LIMIT = 180.0  # seconds for one figure
 PRIORITY = -10  # niceness
 HOST_PROC = Path("/run/heddle-bench/proc")  # /proc of the machine, kernel threads included
 HOST_NAMESPACE = "bench-host"  # name of the private network namespace itself
+_IMAGES_VARIABLE = "HEDDLE_BENCH_IMAGES"
 # PDEATHSIG takes unshare along when we are killed; --kill-child, what is inside.
 _ENTER = ("setpriv", "--pdeathsig", "KILL", "--", "unshare", "--mount", "--net", "--pid")
 
@@ -38,7 +39,12 @@ def measure_inside(figure: str) -> str:
     with tempfile.TemporaryDirectory(prefix="heddle-bench-") as folder:
         Path(folder).chmod(0o755)  # QEMU's user reads guest images in it
         command = (*_ENTER, "--fork", "--kill-child", sys.executable, "-m", "bench.inside", figure)
-        environment = {**os.environ, "HEDDLE_ROOT": folder, "HEDDLE_HOST": "bench"}
+        environment = {
+            **os.environ,
+            _IMAGES_VARIABLE: str(paths.images_dir()),
+            "HEDDLE_ROOT": folder,
+            "HEDDLE_HOST": "bench",
+        }
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         try:
             output, _ = process.communicate(timeout=TIME_LIMIT)
@@ -91,17 +97,11 @@ def furnish() -> None:
     run("ip", "netns", "attach", HOST_NAMESPACE, str(os.getpid()))
 
 
-def copy_over(folder: Path) -> None:
-    """Put a private copy over a folder of the machine, when there is one."""
-    if not folder.is_dir():
-        return
-    copy = HOST_PROC.with_name("copies") / folder.relative_to("/")
-    shutil.copytree(folder, copy, symlinks=True, ignore=_sockets)
-    run("mount", "--bind", str(copy), str(folder))
-
-
-def _sockets(folder: str, names: list[str]) -> set[str]:
-    return {name for name in names if Path(folder, name).is_socket()}
+def borrow_images() -> None:
+    """See the machine's guest images as this host's."""
+    folder = paths.images_dir()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.symlink_to(os.environ[_IMAGES_VARIABLE])
 
 
 def ksoftirqd_schedstat(cpu: int) -> Path:

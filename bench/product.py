@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench import private
 from bench.commands import run
 from bench.peers import Pair
+from heddle.agent.daemon import start_detached
+from heddle.intent.names import namespace_name, tap_name
 
 HEDDLE = Path(sys.executable).with_name("heddle")
 
-# Two containers in two subnets, a router between them.
-_CONTAINERS = """\
+SENDER, RECEIVER = "sender", "receiver"
+SENDER_IP, RECEIVER_IP = "10.83.1.2", "10.83.2.2"
+
+# Two machines in two subnets, a router between them.
+_TOPOLOGY = """\
 version: 1
 networks:
-  left: {cidr: 10.83.1.0/24}
-  right: {cidr: 10.83.2.0/24}
+  left: {{cidr: 10.83.1.0/24}}
+  right: {{cidr: 10.83.2.0/24}}
 routers:
-  main: {networks: [left, right]}
+  main: {{networks: [left, right]}}
 machines:
-  sender: {kind: container, nics: [{network: left, address: 10.83.1.2}]}
-  receiver: {kind: container, nics: [{network: right, address: 10.83.2.2}]}
+  {sender}: {{kind: {kind}, nics: [{{network: left, address: {sender_ip}}}]}}
+  {receiver}: {{kind: {kind}, nics: [{{network: right, address: {receiver_ip}}}]}}
 """
 
 
@@ -29,16 +37,52 @@ def heddle(*arguments: str) -> str:
     return run(str(HEDDLE), *arguments)
 
 
-def up(topology: str) -> Path:
-    """``heddle up`` of a topology on this private host; returns its file."""
-    file = private.root() / "bench.yaml"
-    file.write_text(topology, encoding="utf-8")
-    heddle("up", str(file))
-    return file
-
-
 def container_pair() -> Pair:
-    up(_CONTAINERS)
-    host = private.HOST_NAMESPACE
-    names = ("heddle-sender", "heddle-receiver")
-    return Pair("heddle", *names, host, "10.83.1.2", "10.83.2.2").check()
+    """Two running containers."""
+    heddle("up", str(_topology_file("container")))
+    namespaces = (namespace_name(SENDER), namespace_name(RECEIVER))
+    return Pair("heddle", *namespaces, private.HOST_NAMESPACE, SENDER_IP, RECEIVER_IP).check()
+
+
+def boot_vms() -> None:
+    """Two running VMs with the built-in guest, called SENDER and RECEIVER."""
+    private.borrow_images()
+    heddle("up", str(_topology_file("vm")))
+
+
+@dataclass(frozen=True, slots=True)
+class StoppedVms:
+    """The TAPs of two VMs that do not run, and how the first reaches the second."""
+
+    sender_tap: str
+    receiver_tap: str
+    sender_mac: str
+    gateway_mac: str
+
+
+def stopped_vms() -> StoppedVms:
+    start_detached()
+    heddle("apply", str(_topology_file("vm")))
+    ports = {port["name"].split("/")[0]: port for port in _shown("port")}
+    sender = ports[SENDER]
+    interfaces = _shown("router")[0]["interfaces"]
+    gateways = {interface["network_id"]: interface["mac"] for interface in interfaces}
+    return StoppedVms(
+        tap_name(sender["id"]),
+        tap_name(ports[RECEIVER]["id"]),
+        sender["mac"],
+        gateways[sender["network_id"]],
+    )
+
+
+def _shown(kind: str) -> list[dict[str, Any]]:
+    objects: list[dict[str, Any]] = json.loads(heddle("show", kind, "--json"))
+    return objects
+
+
+def _topology_file(kind: str) -> Path:
+    addresses = {"sender_ip": SENDER_IP, "receiver_ip": RECEIVER_IP}
+    file = private.root() / "bench.yaml"
+    text = _TOPOLOGY.format(kind=kind, sender=SENDER, receiver=RECEIVER, **addresses)
+    file.write_text(text, encoding="utf-8")
+    return file

@@ -49,7 +49,8 @@ class Figure:
     name: str
     title: str
     goals: Mapping[str, Goal]
-    measure: Callable[[], Measured]
+    measure: Callable[[], Measured]  # runs on a private host
+    prepare: Callable[[], None] = lambda: None  # runs on the machine before that
 
 
 @dataclass(frozen=True, slots=True)

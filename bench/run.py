@@ -58,6 +58,7 @@ def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
 def _measure(figure: Figure) -> Outcome:
     progress(f"measuring {figure.name}: {figure.title}")
     try:
+        figure.prepare()
         return Outcome(figure, Measured(**json.loads(private.measure_inside(figure.name))))
     except HeddleError as error:
         progress(f"{figure.name}: {error}")

@@ -14,6 +14,7 @@ from bench.commands import run
 from bench.meters import ns_per_frame
 from bench.report import Figure, Measured, at_most
 from bench.rounds import interleave, medians
+from heddle.agent.daemon import stop_running
 
 ROUNDS = 15
 MILLISECONDS = 200
@@ -59,7 +60,7 @@ def measure() -> Measured:
         _least_program("least tc redirect", "redirect"),
         _linux_bridge(),
         _ip_forwarding(),
-        heddle_path(),
+        _heddle(),
     )
     contenders: dict[str, Callable[[], float]] = {path.name: path.meter for path in paths}
     cost = medians(interleave(contenders, ROUNDS))
@@ -117,9 +118,11 @@ def _taps(prefix: str) -> tuple[str, str]:
     return names
 
 
-def heddle_path() -> TapPath:
-    plug = product.tap_ports()
-    return TapPath("heddle", *plug)
+def _heddle() -> TapPath:
+    vms = product.stopped_vms()
+    stop_running()  # it would take notice of the TAPs' comings and goings
+    taps, macs = (vms.sender_tap, vms.receiver_tap), (vms.sender_mac, vms.gateway_mac)
+    return TapPath("heddle", *taps, *macs, product.SENDER_IP, product.RECEIVER_IP)
 
 
 FIGURE = Figure(

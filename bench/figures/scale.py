@@ -86,7 +86,7 @@ def _add_one_by_one(store: SqliteStore, plan: Plan, pid: int) -> float:
     """Median milliseconds of agent CPU from the commit until a new port works."""
     costs = []
     for number in range(ADDED):
-        machine, port, gateway = plan.extra(number)
+        machine, port, gateway = plan.another(number)
         store.commit(Transaction(put=(machine,)))
         _rest(pid)
         began = _cpu_seconds(pid)

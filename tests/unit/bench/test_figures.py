@@ -1,0 +1,79 @@
+"""The registry, and the intent that the scale figure loads."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from bench.figures import SUITES, figure_named
+from bench.ports import Plan
+from bench.run import main
+from heddle.compiler.host import Compiler
+from heddle.intent.model import Kind, Port
+from heddle.paths import host_name
+
+
+def test_local_has_every_figure_of_one_host() -> None:
+    values = [name for figure in SUITES["local"] for name in figure.goals]
+
+    assert values == [
+        "tcp-of-joined-veths",
+        "tcp-of-ip-forwarding",
+        "frames-of-ip-forwarding",
+        "frames-of-bridge",
+        "ping-of-ip-forwarding",
+        "vm-tcp-of-bridge",
+        "load-10000-ports",
+        "add-port-among-10000",
+        "add-port-growth",
+        "agent-memory",
+    ]
+
+
+def test_names_are_unique() -> None:
+    names = [figure.name for suite in SUITES.values() for figure in suite]
+
+    assert len(names) == len(set(names))
+    assert all(figure_named(name).name == name for name in names)
+
+
+def test_an_unknown_figure_is_a_wrong_request(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["local", "--only", "nonsense"]) == 2
+    assert "local has no figure nonsense" in capsys.readouterr().err
+
+
+def test_a_plan_compiles_without_an_error() -> None:
+    plan = Plan(250)
+    machine, port, gateway = plan.another(0)
+
+    compiler = Compiler(host_name())
+    compiler.update((r.kind, r.id, r) for r in [*plan.resources, machine, port])
+
+    assert compiler.errors == {}
+    assert len(compiler.state.links) == 251
+    assert gateway == "10.0.0.1"
+
+
+def test_a_plan_has_no_mac_or_address_twice() -> None:
+    plan = Plan(1000)
+    added = [plan.another(number)[1] for number in range(25)]
+    ports = [*(r for r in plan.resources if isinstance(r, Port)), *added]
+
+    assert len(ports) == 1025
+    assert max(Counter(port.mac for port in ports).values()) == 1
+    assert max(Counter(port.fixed_ips[0].ip for port in ports).values()) == 1
+
+
+def test_everything_of_a_plan_can_be_deleted_again() -> None:
+    plan = Plan(40)
+    plan.another(0)
+    compiler = Compiler(host_name())
+    compiler.update((r.kind, r.id, r) for r in plan.resources)
+
+    deleted = list(plan.everything())
+    compiler.update((kind, name, None) for kind, name in deleted)
+
+    assert deleted[-1][0] is Kind.NETWORK
+    assert not compiler.state.links
+    assert not compiler.state.rows
