@@ -158,7 +158,7 @@ def _is_plain(field: Field) -> bool:
 
 
 def _to_struct(field: Field) -> Callable[[Any], Sequence[Any]]:
-    if field.is_bytes or _is_plain(field):
+    if _is_plain(field):
         return lambda value: (value,)
     if field.name.endswith("_be"):
         return lambda value: (_swapped(value, field.width),)

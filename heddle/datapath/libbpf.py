@@ -112,6 +112,7 @@ def check(result: int, action: str) -> int:
         return result
     remedy = {
         errno.EPERM: "; run as root",
+        errno.EACCES: "; run as root",
         errno.E2BIG: "; the table is full",
         errno.ENOMEM: "; free memory or raise the memory limit",
     }.get(-result, "")

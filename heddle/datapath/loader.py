@@ -80,35 +80,37 @@ class Datapath:
         the verifier's last lines when the kernel refuses, or with the remedy
         when the maps were made by a version with another layout.
         """
-        wanted = _Object.read(object_path)
-        _mount_bpffs()
-        folder = pin_dir(host)
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(host):
-            if not _is_loaded(folder, wanted):
-                _check_layout(folder, wanted)
-                _load(folder, wanted)
-            return cls(host, wanted.abi, _get(folder / PROGRAM))
+        wanted, folder = _Object.read(object_path), pin_dir(host)
+        with _as_root(folder):
+            _mount_bpffs()
+            folder.mkdir(parents=True, exist_ok=True)
+            with locked(host):
+                if not _is_loaded(folder, wanted):
+                    _check_layout(folder, wanted)
+                    _load(folder, wanted)
+                return cls(host, wanted.abi, _get(folder / PROGRAM))
 
     @classmethod
     def open(cls, host: str, object_path: Path = OBJECT) -> Datapath:
         """Open what is pinned, to read it. OperationError when nothing is."""
         folder = pin_dir(host)
-        if not (folder / PROGRAM).exists():
-            raise OperationError(f"host {host}: no data plane is loaded; start `heddle agent`")
-        wanted = _Object.read(object_path)
-        _check_layout(folder, wanted)
-        return cls(host, wanted.abi, _get(folder / PROGRAM))
+        with _as_root(folder):
+            if not (folder / PROGRAM).exists():
+                raise OperationError(f"host {host}: no data plane is loaded; start `heddle agent`")
+            wanted = _Object.read(object_path)
+            _check_layout(folder, wanted)
+            return cls(host, wanted.abi, _get(folder / PROGRAM))
 
     @staticmethod
     def unpin(host: str) -> None:
         """Remove all pins of a host. What is attached runs on until it is detached."""
         folder = pin_dir(host)
-        if not folder.exists():
-            return
-        for pin in folder.iterdir():
-            pin.unlink()
-        folder.rmdir()
+        with _as_root(folder):
+            if not folder.exists():
+                return
+            for pin in folder.iterdir():
+                pin.unlink()
+            folder.rmdir()
 
     @overload
     def table(  # type: ignore[overload-overlap]  # a literal name is the more special case
@@ -144,6 +146,15 @@ def locked(host: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _as_root(folder: Path) -> Iterator[None]:
+    """Say what is missing when somebody else tries."""
+    try:
+        yield
+    except PermissionError as error:
+        raise KernelError(f"{folder}: {error.strerror}; run as root") from error
 
 
 def _mount_bpffs() -> None:

@@ -16,7 +16,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 _CLONE_NEWNET = 0x40000000
@@ -135,11 +135,9 @@ def _name(prefix: str) -> str:
 
 def _wait_for_carrier(name: str) -> None:
     deadline = time.monotonic() + _DEADLINE
-    while time.monotonic() < deadline:
-        with suppress(OSError), open("/proc/thread-self/net/dev", encoding="ascii") as file:
-            if name in file.read() and _is_running(name):
-                return
-    raise TimeoutError(f"{name} has no carrier")
+    while not _is_running(name):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{name} has no carrier")
 
 
 def _is_running(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from heddle.datapath.testrun import run
 from heddle.errors import KernelError, OperationError
 from heddle.paths import pin_dir
 
+NOBODY = 65534
 PORT = {"network": 7, "mtu": 1450}
 
 
@@ -143,6 +144,17 @@ def test_unpin_leaves_nothing(host: str) -> None:
     Datapath.unpin(host)
     assert not pin_dir(host).exists()
     Datapath.unpin(host)  # and once more is no error
+
+
+@pytest.mark.parametrize("action", [Datapath.load, Datapath.open, Datapath.unpin])
+def test_only_root_may(datapath: Datapath, host: str, action: Callable[[str], object]) -> None:
+    os.seteuid(NOBODY)
+    try:
+        with pytest.raises(KernelError, match="run as root"):
+            action(host)
+    finally:
+        os.seteuid(0)
+    assert (pin_dir(host) / "from_vm").exists()
 
 
 # ---- tables ------------------------------------------------------------------------

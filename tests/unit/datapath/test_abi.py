@@ -110,7 +110,9 @@ def test_bits_join_enumerators(abi: Abi) -> None:
         (lambda abi: abi.table_types("events"), "ring buffer"),
     ],
 )
-def test_what_the_object_lacks_is_named(abi: Abi, ask: Callable[[Abi], object], message: str) -> None:
+def test_what_the_object_lacks_is_named(
+    abi: Abi, ask: Callable[[Abi], object], message: str
+) -> None:
     with pytest.raises(KernelError, match=message):
         ask(abi)
 
