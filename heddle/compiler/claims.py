@@ -28,10 +28,21 @@ def claims_of(resource: AnyResource, host: str) -> Iterator[Question]:
                 yield ("machine name", resource.name)
 
 
+def addresses_of(resource: AnyResource | None) -> Iterator[Question]:
+    """The claims that compile functions ask about."""
+    match resource:
+        case Port():
+            for fixed_ip in resource.fixed_ips:
+                yield holder_of(resource.network_id, fixed_ip.ip)
+        case Router():
+            for interface in resource.interfaces:
+                for address in interface.addresses:
+                    yield holder_of(interface.network_id, address)
+
+
 def _port_claims(port: Port, host: str) -> Iterator[Question]:
     yield _mac_claim(port.network_id, port.mac)
-    for fixed_ip in port.fixed_ips:
-        yield holder_of(port.network_id, fixed_ip.ip)
+    yield from addresses_of(port)
     if port.host == host:
         yield ("device", tap_name(port.id))
         yield ("NIC", port.machine_id, str(port.nic))
@@ -41,8 +52,7 @@ def _router_claims(router: Router) -> Iterator[Question]:
     yield ("router number", str(router.number))
     for interface in router.interfaces:
         yield _mac_claim(interface.network_id, interface.mac)
-        for address in interface.addresses:
-            yield holder_of(interface.network_id, address)
+    yield from addresses_of(router)
 
 
 def _mac_claim(network_id: str, mac: str) -> Question:

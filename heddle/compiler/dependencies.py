@@ -121,7 +121,7 @@ class Dependencies:
     def record(self, reader: ObjectKey, questions: Iterable[Question]) -> None:
         """Replace what is known about a fragment; no questions: forget it."""
         before = self._asked.pop(reader, ())
-        after = tuple([self._add(question, reader) for question in questions])
+        after = tuple(self._add(question, reader) for question in questions)
         if after:
             self._asked[reader] = after
         if before and before != after:

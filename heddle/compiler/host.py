@@ -59,10 +59,11 @@ class Compiler:
         """Take over changed objects (None: deleted) and return what that changes
         on the host. Never raises for what the objects say: see ``errors``."""
         replaced, questions = self._index.apply(changes)
-        dirty = set(replaced) | self._dependencies.readers(questions)
-        dirty |= self._place_ports(dirty)
+        dirty = dict.fromkeys(replaced)  # in this order, so that a run can be repeated
+        dirty |= dict.fromkeys(sorted(self._dependencies.readers(questions) - dirty.keys()))
+        dirty |= dict.fromkeys(sorted(self._place_ports(dirty) - dirty.keys()))
         self.recompiled = len(dirty)
-        changed = [key for key in sorted(dirty) if self._assembly.put(key, self._compile(key))]
+        changed = [key for key in dirty if self._assembly.put(key, self._compile(key))]
         delta = self._assembly.commit()
         delta.touched = self._touched(changed, replaced)
         return delta
@@ -107,8 +108,9 @@ class Compiler:
             old, new = replaced.get(key, Replaced(current, current))
             networks.update(networks_of(old), networks_of(new))
         before = self._reach.reachable(networks)
-        for old, new in replaced.values():
-            self._reach.replace(old, new)
+        for (kind, _), (old, new) in replaced.items():
+            if kind in (Kind.NETWORK, Kind.ROUTER):
+                self._reach.replace(old, new)
         return before | self._reach.reachable(networks)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from heddle.compiler.admission import Admission
+from heddle.compiler.claims import addresses_of
 from heddle.compiler.questions import (
     ObjectKey,
     Question,
@@ -43,7 +44,7 @@ class Index:
         for key, (old, new) in replaced.items():
             changed.add(key)
             changed |= self._regroup(old, new)
-            changed |= self._admission.claims_of(old) ^ self._admission.claims_of(new)
+            changed |= set(addresses_of(old)) ^ set(addresses_of(new))
         return replaced, changed
 
     def get(self, key: ObjectKey) -> AnyResource | None:

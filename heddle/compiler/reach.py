@@ -11,10 +11,10 @@ from heddle.intent.model import AnyResource, Network, Port, Router, Subnet
 def networks_of(resource: AnyResource | None) -> tuple[str, ...]:
     """The networks in which an object has a part."""
     match resource:
+        case Port() | Subnet():
+            return (resource.network_id,)
         case Network():
             return (resource.id,)
-        case Subnet() | Port():
-            return (resource.network_id,)
         case Router():
             return tuple(interface.network_id for interface in resource.interfaces)
         case _:
