@@ -192,6 +192,10 @@ def is_ours(link: LinkInfo, alias_prefix: str) -> bool:
     return link.alias.startswith(alias_prefix) or link.group in (GROUP, _GROUP_DOOMED)
 
 
+def is_doomed(link: LinkInfo) -> bool:
+    return link.group == _GROUP_DOOMED
+
+
 def _info(index: int = 0, flags: int = 0, change_mask: int = 0) -> bytes:
     return _INFO.pack(0, 0, 0, index, flags, change_mask)
 

@@ -15,6 +15,7 @@ from heddle.applier.kernel import Aspect, LinkFact, LinkFix, Made, Peer
 from heddle.applier.links import LinkInfo
 from heddle.applier.netlink import Netlink, Request
 from heddle.applier.notifications import Notifications
+from heddle.applier.sysctl import disable_ipv6
 from heddle.compiler.state import Link
 from heddle.datapath.abi import Abi
 from heddle.datapath.loader import PROGRAM, Datapath
@@ -62,14 +63,20 @@ class LinuxKernel:
     # ---- links: reading --------------------------------------------------
 
     def links(self) -> dict[str, LinkFact]:
-        found = [links.parse(body) for body in self._netlink.dump(links.get_all())]
-        ours = [info for info in found if links.is_ours(info, _ALIAS_PREFIX)]
+        ours = self._ours()
+        if any(links.is_doomed(info) for info in ours):  # a removal that was cut short
+            self._netlink.batch([links.delete_doomed()])
+            ours = self._ours()
         peers = self._peers([info for info in ours if info.kind == "veth"])
         filtered = self._filtered([info.ifindex for info in ours])
         return {
             info.name: _fact(info, info.ifindex in filtered, peers.get(info.ifindex))
             for info in ours
         }
+
+    def _ours(self) -> list[LinkInfo]:
+        found = [links.parse(body) for body in self._netlink.dump(links.get_all())]
+        return [info for info in found if links.is_ours(info, _ALIAS_PREFIX)]
 
     def inspect(self, indexes: Sequence[int]) -> dict[int, LinkFact]:
         answers = self._netlink.read([links.get(index) for index in indexes])
@@ -183,9 +190,12 @@ class LinuxKernel:
             for (link, _), error in zip(new, self._netlink.batch(step), strict=True):
                 if error is not None:
                     made.failures.setdefault(link.name, f"link {link.name}: {error.strerror}")
-        made.indexes.update(
-            {link.name: index for link, index in new if link.name not in made.failures}
-        )
+        for link, index in new:
+            reason = _silence(link) if link.name not in made.failures else None
+            if reason:
+                made.failures[link.name] = f"link {link.name}: {reason}"
+            elif link.name not in made.failures:
+                made.indexes[link.name] = index
 
     def _withdraw(self, indexes: Sequence[int]) -> None:
         self._netlink.batch([links.delete(index) for index in indexes])
@@ -200,10 +210,10 @@ class LinuxKernel:
             if error is not None and not _is_there_already(request, error):
                 failures.setdefault(name, f"link {name}: {error.strerror}")
         for index, link, aspects in fixes:
-            if Aspect.MTU in aspects and link.is_veth:
-                reason = self._fix_peer_mtu(index, link)
+            if Aspect.MTU in aspects:
+                reason = _silence(link) or self._fix_peer_mtu(index, link)
                 if reason:
-                    failures.setdefault(link.name, f"link {link.name}: other end: {reason}")
+                    failures.setdefault(link.name, f"link {link.name}: {reason}")
         return failures
 
     def _requests_of(self, fix: LinkFix) -> Iterator[Request]:
@@ -233,7 +243,7 @@ class LinuxKernel:
                 error = inside.batch([links.change(info.peer, mtu=link.mtu)])[0]
         except KernelError as failure:
             return str(failure)
-        return error.strerror if error else None
+        return f"{link.peer} in {link.namespace}: {error.strerror}" if error else None
 
     def remove_links(self, indexes: Mapping[str, int]) -> dict[str, str]:
         if len(indexes) == 1:
@@ -291,6 +301,15 @@ def _fact(info: LinkInfo, filtered: bool, peer: Peer | None = None) -> LinkFact:
         filtered=filtered,
         peer=peer,
     )
+
+
+def _silence(link: Link) -> str | None:
+    """Returns why it failed."""
+    try:
+        disable_ipv6(link.name)
+    except OSError as error:
+        return f"turn IPv6 off: {error.strerror}"
+    return None
 
 
 def _veth(link: Link, namespace_fd: int) -> Request:

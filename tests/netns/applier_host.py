@@ -125,7 +125,7 @@ class ApplierHost:
     def everything(self) -> dict[str, Any]:
         """All that the applier is responsible for, to compare before and after."""
         links = {
-            name: [link[key] for key in ("ifindex", "ifalias", "mtu", "flags", "operstate")]
+            name: [link[key] for key in ("ifindex", "ifalias", "mtu", "flags")]
             + [self.filters(name)]
             for name, link in self.links().items()
         }

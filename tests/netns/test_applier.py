@@ -6,6 +6,7 @@ import os
 import random
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from applier_host import ApplierHost, Intent, applier_host, run
+from lab import eventually
 
 from heddle.applier import links, namespaces, tap
 from heddle.applier.applier import Action
@@ -21,6 +23,8 @@ from heddle.applier.netlink import Netlink
 from heddle.applier.notifications import Notifications
 from heddle.compiler.state import HostDelta, HostState
 from heddle.intent.names import port_alias
+
+VIRTIO_HEADER_BYTES = 10
 
 
 @pytest.fixture
@@ -150,6 +154,10 @@ def test_a_tap_whose_queues_change_is_replaced(host: ApplierHost, intent: Intent
 def test_a_restart_writes_nothing(host: ApplierHost, intent: Intent) -> None:
     state = intent.state("v1", "v2", "c1")
     host.start().synchronize(state)
+    # The kernel tells later that nobody is at the other end.
+    eventually(
+        lambda: all("NO-CARRIER" in link["flags"] for link in host.links().values()), "no carrier"
+    )
     before = host.everything()
     notifications = Notifications()
     assert not host.start().synchronize(state)
@@ -178,6 +186,44 @@ def test_many_links_go_at_once(host: ApplierHost, intent: Intent) -> None:
     report = host.start().synchronize(intent.state("v7"))
     assert Action("-", "link: 300") in report.changes
     host.assert_has(intent.state("v7"))
+
+
+def test_a_removal_cut_short_is_finished_at_the_next_start(
+    host: ApplierHost, intent: Intent
+) -> None:
+    state = intent.state("v1", "v2", "c1")
+    host.start().synchronize(state)
+    with Netlink() as netlink:
+        for machine in ("v1", "c1"):
+            index = host.links()[intent.device(machine)]["ifindex"]
+            assert netlink.batch([links.doom(index)]) == [None]
+    report = host.start().synchronize(state)
+    assert {Action("+", f"link {intent.device(m)}") for m in ("v1", "c1")} <= set(report.changes)
+    host.assert_has(state)
+
+
+def test_a_guest_hears_nothing_from_a_host_that_forwards_ipv6(
+    host: ApplierHost, intent: Intent
+) -> None:
+    forwarding = Path("/proc/sys/net/ipv6/conf/all/forwarding")
+    forwarding.write_text("1")
+    applier = host.start()
+    applier.synchronize(intent.state("v1"))
+    intent.mtu = 600  # without IPv6, and with it again
+    applier.synchronize(intent.state("v1"))
+    intent.mtu = 1400
+    applier.synchronize(intent.state("v1"))
+    device = intent.device("v1")
+    guest = tap.attach(device)
+    try:
+        eventually(lambda: host.links()[device]["operstate"] == "UP", "carrier")
+        # The host's reports, if there were any, would come before this frame.
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+            sender.bind((device, 0))
+            sender.send(b"\xff" * 14 + b"last".ljust(50))
+        assert os.read(guest, 2000)[VIRTIO_HEADER_BYTES + 14 :].startswith(b"last")
+    finally:
+        os.close(guest)
 
 
 _SYNCHRONIZE = """
