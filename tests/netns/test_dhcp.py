@@ -100,6 +100,7 @@ def test_dhclient_v4(served: Lab) -> None:
 
 
 def test_dhclient_v6(served: Lab) -> None:
+    eventually(lambda: "fe80::" in settled_addresses(served, "guest"), "a link-local address")
     lease = dhclient_lease(served, "-6")
     assert lease["new_ip6_address"] == "fd00:7::20"
     assert lease["new_dhcp6_name_servers"] == "fd00:7::53"
