@@ -9,9 +9,17 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    PrivateAttr,
+    model_validator,
+)
 
 from heddle.intent.addresses import (
     SLAAC_PREFIX_BITS,
@@ -142,8 +150,8 @@ class SubnetSpec(Spec):
     )
     ipv6_mode: Literal["slaac", "dhcpv6-stateful", "dhcpv6-stateless"] | None = Field(
         default=None,
-        description="How guests get their IPv6 address. Default: `slaac` for a /64, else "
-        "`dhcpv6-stateful`.",
+        description="How guests get their IPv6 address. Default: `slaac` for a /64 in which no "
+        "NIC names an address, else `dhcpv6-stateful`.",
         examples=["dhcpv6-stateful"],
     )
     dns: Annotated[Addresses, Field(max_length=DNS_MAX)] | None = Field(
@@ -160,6 +168,9 @@ class SubnetSpec(Spec):
         examples=["[{to: 10.9.0.0/16, via: 172.17.17.9}]"],
     )
 
+    # Whether a NIC of the file names an address in it; TopologySpec knows.
+    _is_named: bool = PrivateAttr(default=False)
+
     @property
     def gateway_ip(self) -> Address:
         return self.gateway or self.cidr[1]
@@ -171,7 +182,13 @@ class SubnetSpec(Spec):
             return None
         if self.ipv6_mode is not None:
             return Ipv6Mode(self.ipv6_mode)
-        return Ipv6Mode.SLAAC if self.cidr.prefixlen == SLAAC_PREFIX_BITS else Ipv6Mode.STATEFUL
+        if self.cidr.prefixlen == SLAAC_PREFIX_BITS and not self._is_named:
+            return Ipv6Mode.SLAAC
+        return Ipv6Mode.STATEFUL
+
+    def name_address(self) -> None:
+        """Note that a NIC names an address in it, so that guests can't form it."""
+        self._is_named = True
 
     @property
     def slaac_prefix(self) -> IPv6Network | None:
@@ -365,6 +382,15 @@ class TopologySpec(Spec):
         description="Machines by name.",
         examples=["{vm0: {nics: [{network: web}]}}"],
     )
+
+    @model_validator(mode="after")
+    def _note_named_addresses(self) -> Self:
+        for nic in (nic for machine in self.machines.values() for nic in machine.nics):
+            network = self.networks.get(nic.network)
+            subnets = [network.subnet_of(address) for address in nic.address] if network else []
+            for subnet in filter(None, subnets):
+                subnet.name_address()
+        return self
 
 
 def keys_not_yet(spec: Spec) -> list[str]:

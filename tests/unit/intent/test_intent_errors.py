@@ -402,7 +402,7 @@ machines:
         """\
         version: 1
         networks:
-          six: {cidr: "fd00::/64"}
+          six: {cidr: {cidr: "fd00::/64", ipv6_mode: slaac}}
         routers: {main: {networks: [six]}}
         machines:
           vm0: {nics: [{network: six, address: "fd00::5", mac: fa:16:3e:00:00:05}]}

@@ -394,3 +394,13 @@ def test_macs_are_derived_again_when_taken() -> None:
 def test_natural_order() -> None:
     names = ["vm10", "vm2", "vm2/a", "10", "a1b10", "a1b2"]
     assert sorted(names, key=natural_order) == ["10", "a1b2", "a1b10", "vm2", "vm2/a", "vm10"]
+
+
+@pytest.mark.parametrize(("address", "mode"), [("", "slaac"), ("fd00::7", "dhcpv6-stateful")])
+def test_naming_an_address_in_a_64_makes_it_stateful(
+    load: LoadText, address: str, mode: str
+) -> None:
+    text = containers(f', address: "{address}"' if address else "", "")
+    resources = resources_of(load(text.replace("10.0.0.0/29", '"fd00::/64"')))
+    assert named(resources, Subnet, "web/fd00::/64").ipv6_mode == mode
+    assert (addresses(resources)["c0/web"] == ["fd00::7"]) == bool(address)
