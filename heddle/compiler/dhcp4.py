@@ -57,7 +57,7 @@ def _options(network: Network, subnet: Subnet, has_router: bool) -> Iterator[byt
     if has_router:
         yield _option(_ROUTER, gateway)
     yield _option(_DNS, b"".join(packed(dns) for dns in subnet.dns if not is_ipv6(dns)))
-    yield _option(_DOMAIN_NAME, network.domain.rstrip(".").encode())
+    yield _option(_DOMAIN_NAME, network.domain.rstrip(".").encode(errors="replace"))
     yield _option(_MTU, struct.pack("!H", network.mtu))
     yield _option(_CLASSLESS_ROUTES, _classless_routes(subnet, has_router))
 
