@@ -9,8 +9,8 @@ the same name do not meet, and QEMU runs in the network namespace of the agent.
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
-import shutil
 import signal
 import stat
 import subprocess
@@ -43,12 +43,16 @@ _PRIVATE_FOLDERS = (
     "var/lib/libvirt",
     "var/log/libvirt",
 )
-_IN_MOUNT_NAMESPACE = ["unshare", "--mount", "--propagation", "slave", "sh", "-ec"]
+_IN_MOUNT_NAMESPACE = ["unshare", "--mount", "--propagation", "unchanged", "sh", "-ec"]
+# In a chroot nothing is mounted at /, so the namespace's own root is looked for.
 _BIND_AND_RUN = """
+mount --make-rslave / 2>/dev/null || nsenter --mount=/proc/self/ns/mnt mount --make-rslave /
 while [ "$1" != -- ]; do mount --bind "$1" "$2"; shift 2; done
 shift
 exec "$@"
 """
+_QEMU_SETTINGS = "etc/libvirt/qemu.conf"
+_MOUNTS = Path("/proc/self/mountinfo")  # the fifth word of a line is the mount point
 
 # libvirt would print every error to stderr beside raising it.
 libvirt.registerErrorHandler(lambda _context, _error: None, None)
@@ -150,22 +154,41 @@ def _start() -> None:
     run_dir = paths.run_dir()
     run_dir.mkdir(parents=True, exist_ok=True)
     _open_kvm_to_qemu()
-    prefix = _privately(root) if root is not None else []
+    prefix = _with_mounts([*_private_folders(root), *_chroot_settings(root)])
     for daemon, options in _OPTIONS.items():
         pid_file = run_dir / f"{daemon}.pid"
         if _alive(pid_file) is None:
             _run([*prefix, daemon, "--daemon", "--pid-file", str(pid_file), *options])
 
 
-def _privately(root: Path) -> list[str]:
-    """What to put before a command that shall see folders of ``root`` as libvirt's."""
-    pairs: list[str] = []
-    for folder in _PRIVATE_FOLDERS:
-        private, public = root / folder, Path("/") / folder
+def _with_mounts(mounts: list[tuple[Path, Path]]) -> list[str]:
+    """What to put before a command that shall see each first path at the second."""
+    if not mounts:
+        return []
+    pairs = [str(path) for pair in mounts for path in pair]
+    return [*_IN_MOUNT_NAMESPACE, _BIND_AND_RUN, "sh", *pairs, "--"]
+
+
+def _private_folders(root: Path | None) -> Iterator[tuple[Path, Path]]:
+    """Folders under ``root``, and those of libvirt that they stand in for."""
+    for folder in _PRIVATE_FOLDERS if root is not None else ():
+        private, public = Path(root or "/") / folder, Path("/") / folder
         private.mkdir(parents=True, exist_ok=True)
         public.mkdir(parents=True, exist_ok=True)
-        pairs += [str(private), str(public)]
-    return [*_IN_MOUNT_NAMESPACE, _BIND_AND_RUN, "sh", *pairs, "--"]
+        yield private, public
+
+
+def _chroot_settings(root: Path | None) -> Iterator[tuple[Path, Path]]:
+    """Settings without a /dev of QEMU's own, which libvirt can't make in a chroot."""
+    if any(line.split()[4] == "/" for line in _MOUNTS.read_text().splitlines()):
+        return
+    public = Path("/") / _QEMU_SETTINGS
+    if root is None:
+        settings = paths.run_dir() / public.name
+        settings.write_text(public.read_text() + "\nnamespaces = []\n")
+        yield settings, public
+    else:
+        (root / _QEMU_SETTINGS).write_text("namespaces = []\n")
 
 
 def _open_kvm_to_qemu() -> None:
@@ -174,8 +197,10 @@ def _open_kvm_to_qemu() -> None:
     about its abilities, did open, it asks again at every request, for seconds.
     """
     with contextlib.suppress(OSError, KeyError):
-        if not KVM_DEVICE.stat().st_mode & stat.S_IRGRP:
-            shutil.chown(KVM_DEVICE, group=_KVM_GROUP)
+        device, group = KVM_DEVICE.stat(), grp.getgrnam(_KVM_GROUP).gr_gid
+        is_open = device.st_mode & stat.S_IRGRP and device.st_gid == group
+        if not is_open and not device.st_mode & stat.S_IROTH:
+            os.chown(KVM_DEVICE, -1, group)
             KVM_DEVICE.chmod(0o660)
 
 

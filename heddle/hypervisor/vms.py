@@ -60,8 +60,9 @@ class _Run:
 
     domain_id: int  # libvirt's number, new at every start
     seen_at: float = field(default_factory=time.monotonic)
-    ready_until: float = 0.0
     was_ready: bool = False
+    ready_nics: tuple[Nic, ...] | None = None  # with which it was ready
+    ready_until: float = 0.0
     asked_to_stop: float | None = None  # first time
     asked_again: float = 0.0
 
@@ -149,7 +150,8 @@ class VirtualMachines:
         if not spec.running:
             return self._stop(domain, run, spec)
         run.asked_to_stop = None
-        self._plug(domain, spec)
+        if self._plug(domain, spec):
+            run.ready_until = 0.0
         return self._look(domain, run, spec)
 
     def _run_of(self, domain: libvirt.virDomain, spec: MachineSpec) -> _Run:
@@ -218,21 +220,27 @@ class VirtualMachines:
 
     # ---- NICs of a running machine -------------------------------------
 
-    def _plug(self, domain: libvirt.virDomain, spec: MachineSpec) -> None:
+    def _plug(self, domain: libvirt.virDomain, spec: MachineSpec) -> bool:
         """Plug and unplug NICs until the running domain has those of ``spec``.
 
         One whose TAP was made anew behind QEMU's back is plugged in again: QEMU
-        holds the old, dead device.
+        holds the old, dead device. Returns whether anything was done.
         """
-        xml = domain.XMLDesc(0)
-        plugged = read_nics(xml)
         wanted = {nic.device: nic for nic in spec.nics}
-        for device, mac in plugged.items():
-            nic = wanted.get(device)
-            if nic is None or nic.mac != mac or _is_deserted(device):
-                self._unplug(domain, device, mac)
-        for device in wanted.keys() - read_nics(domain.XMLDesc(0)).keys():
-            self._plug_one(domain, spec, wanted[device])
+        plugged = read_nics(domain.XMLDesc(0))
+        surplus = [
+            (device, mac)
+            for device, mac in plugged.items()
+            if device not in wanted or wanted[device].mac != mac or _is_deserted(device)
+        ]
+        for device, mac in surplus:
+            self._unplug(domain, device, mac)
+        if surplus:  # the guest may keep one for a while: then its successor has to wait
+            plugged = read_nics(domain.XMLDesc(0))
+        missing = [nic for device, nic in wanted.items() if device not in plugged]
+        for nic in missing:
+            self._plug_one(domain, spec, nic)
+        return bool(surplus or missing)
 
     def _unplug(self, domain: libvirt.virDomain, device: str, mac: str) -> None:
         log.info("machine %s: unplugging %s", domain.name(), device)
@@ -255,10 +263,10 @@ class VirtualMachines:
             error = f"machine {spec.name} is paused: {_PAUSE_REASONS[reason]}"
             return MachineStatus("error", False, error)
         now = time.monotonic()
-        if now > run.ready_until and _is_ready(domain, run, spec):
-            run.ready_until = now + _READY_SECONDS
-            run.was_ready = True
-        ready = now < run.ready_until
+        ready = now < run.ready_until and run.ready_nics == spec.nics
+        if not ready and _is_ready(domain, run, spec):
+            run.ready_until, run.ready_nics = now + _READY_SECONDS, spec.nics
+            run.was_ready = ready = True
         return MachineStatus("running" if run.was_ready else "booting", ready, None)
 
 
