@@ -37,6 +37,14 @@ class Board:
         """The machines this host must have."""
         return self._specs
 
+    def concerns_running(self, delta: HostDelta) -> bool:
+        """Whether a delta not yet applied is about machines that run, should
+        run or must go. Others can wait for the next regular look at machines."""
+        return any(
+            spec is None or spec.running or (name in self._specs and self._specs[name].running)
+            for name, spec in delta.machines.items()
+        )
+
     def restart(self) -> None:
         """Before a full delta: what it does not name is no more."""
         self._links.clear()

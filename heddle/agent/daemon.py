@@ -46,6 +46,7 @@ async def _run(host: str, on_demand: bool) -> None:
     # process, does not load what the agent needs.
     from heddle.agent.advertise import DeviceSender
     from heddle.agent.loop import Agent, Parts
+    from heddle.agent.memory import expect_many_objects
     from heddle.agent.notifications import LinkNotifications
     from heddle.applier.applier import Applier
     from heddle.applier.linux import LinuxKernel
@@ -55,6 +56,7 @@ async def _run(host: str, on_demand: bool) -> None:
     from heddle.hypervisor.machines import Machines
     from heddle.store.sqlite import SqliteStore
 
+    expect_many_objects()
     with ExitStack() as stack:
         datapath = Datapath.load(host)
         stack.callback(datapath.close)

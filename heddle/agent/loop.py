@@ -38,6 +38,7 @@ from heddle.agent.board import Board
 from heddle.agent.control import ControlServer
 from heddle.agent.facts import Fact, Facts, Key
 from heddle.agent.kernelwork import KernelWork
+from heddle.agent.memory import give_back
 from heddle.agent.notifications import LinkNotifications
 from heddle.applier.applier import Applier, Report
 from heddle.compiler.fragment import Limits
@@ -56,6 +57,7 @@ MACHINES_SECONDS_BOOTING = 0.3  # the same while one is on its way
 RETRY_SECONDS = 1.0
 REPAIRS_KEPT = 20
 ACTIONS_LOGGED = 20
+MANY_LINKS = 1000  # in one change, for which memory is given back
 EVENTS_QUEUED = 1000  # per listener; a slow one loses the oldest
 
 
@@ -107,6 +109,7 @@ class Agent:
         self._listeners: set[asyncio.Queue[DropEvent]] = set()
         self._started_at = _now()
         self._revision: int | None = None  # applied
+        self._bulky = False  # much was handled at once since memory was given back
         self._repaired = 0
         self._repairs: deque[dict[str, str]] = deque(maxlen=REPAIRS_KEPT)
         self._errors: dict[str, str] = {}  # by task
@@ -215,13 +218,14 @@ class Agent:
         """Record what has been carried out."""
         _log_report(f"revision {revision}", report)
         self._revision = revision
+        if self._board.concerns_running(delta):
+            self._machines_due.set()
         self._board.applied(delta, self._kernel.pending)
         self._board.reject(self._kernel.rejected)
         self._advertiser.update(delta)
-        if delta.machines or delta.links:
-            self._machines_due.set()
         self._errors.pop("intent", None)
         self._publish()
+        self._bulky = self._bulky or len(delta.links) > MANY_LINKS
 
     # ---- audit ---------------------------------------------------------
 
@@ -237,6 +241,9 @@ class Agent:
         before = self._kernel.pending
         report = await self._kernel.audit()
         self._errors.pop("audit", None)
+        if self._bulky:  # now, since the first audit after a large change is large itself
+            give_back()
+            self._bulky = False
         if not report.changes and before == self._kernel.pending:
             self._facts.flush()  # what an earlier flush could not write
             return

@@ -119,8 +119,8 @@ def _next_hop(subnet: Item, target: Address) -> str:
 
 def _mac_of(view: View, network_id: str, address: Address) -> bytes | None:
     """Who has the address on the network: a port or a router."""
-    for port in view.of_kind("port"):
-        if port["network_id"] == network_id and address in _fixed(port):
+    for port in view.ports_in(network_id):
+        if address in _fixed(port):
             return _mac(port["mac"])
     for router in view.of_kind("router"):
         for interface in router["interfaces"]:

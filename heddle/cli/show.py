@@ -141,8 +141,7 @@ def _flat(value: object) -> str:
 
 def _network(view: View, item: Item) -> Sequence[object]:
     subnets = [s["cidr"] for s in view.of_kind("subnet") if s["network_id"] == item["id"]]
-    ports = sum(port["network_id"] == item["id"] for port in view.of_kind("port"))
-    return item["name"], item["vni"], item["mtu"], subnets, ports
+    return item["name"], item["vni"], item["mtu"], subnets, len(view.ports_in(item["id"]))
 
 
 def _subnet(view: View, item: Item) -> Sequence[object]:

@@ -30,8 +30,20 @@ class View:
     def names(self) -> PortNames:
         return PortNames(self.objects)
 
+    @cached_property
+    def _by_kind(self) -> dict[str, list[Item]]:
+        return _grouped(self.objects, "kind")
+
+    @cached_property
+    def _ports_by_machine(self) -> dict[str, list[Item]]:
+        return _grouped(self.of_kind("port"), "machine_id")
+
+    @cached_property
+    def _ports_by_network(self) -> dict[str, list[Item]]:
+        return _grouped(self.of_kind("port"), "network_id")
+
     def of_kind(self, kind: str) -> list[Item]:
-        return [item for item in self.objects if item["kind"] == kind]
+        return self._by_kind.get(kind, [])
 
     def status(self, item: Item) -> Item:
         """The facts about an object; empty when there are none."""
@@ -50,12 +62,23 @@ class View:
 
     def ports_of(self, machine: Item) -> list[Item]:
         """A machine's ports in the order of its NICs."""
-        ports = (port for port in self.of_kind("port") if port["machine_id"] == machine["id"])
+        ports = self._ports_by_machine.get(machine["id"], [])
         return sorted(ports, key=lambda port: int(port["nic"]))
+
+    def ports_in(self, network_id: str) -> list[Item]:
+        """The ports of a network."""
+        return self._ports_by_network.get(network_id, [])
 
     def name_of(self, object_id: str) -> str:
         item = self.by_id.get(object_id)
         return item["name"] if item else object_id
+
+
+def _grouped(items: Iterable[Item], field: str) -> dict[str, list[Item]]:
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        groups.setdefault(item[field], []).append(item)
+    return groups
 
 
 def addresses(port: Item) -> list[str]:
