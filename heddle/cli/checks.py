@@ -19,9 +19,9 @@ from heddle.paths import BPFFS
 _OLDEST_KERNEL = (6, 1)
 _VM_PACKAGES = "apt-get install libvirt-daemon-system qemu-system-x86 qemu-utils"
 _AS_ROOT = "run as root to check"
-# A network namespace of its own, so that nothing of the host is touched; a user
-# namespace as well, where that needs no root.
-_IN_NAMESPACE = ["unshare", "--user", "--map-root-user", "--net", "sh", "-ec"]
+# A network namespace of its own, so that nothing of the host is touched. Who is
+# not root needs a user namespace for that, which a chroot does not give.
+_AS_OTHER_USER = ("--user", "--map-root-user")
 _TRY_CLSACT = "ip link add probe0 type veth peer name probe1; tc qdisc add dev probe0 clsact"
 
 
@@ -105,7 +105,9 @@ def _clsact() -> Finding:
     name = "clsact on veth"
     if not shutil.which("ip") or not shutil.which("tc"):
         return Finding(name, State.UNKNOWN, "needs ip and tc", "apt-get install iproute2")
-    done = subprocess.run([*_IN_NAMESPACE, _TRY_CLSACT], check=False, capture_output=True)
+    as_root = () if os.geteuid() == 0 else _AS_OTHER_USER
+    command = ["unshare", *as_root, "--net", "sh", "-ec", _TRY_CLSACT]
+    done = subprocess.run(command, check=False, capture_output=True)
     if done.returncode == 0:
         return Finding(name, State.OK, "tried in a network namespace")
     detail = (done.stderr.decode(errors="replace").strip().splitlines() or ["refused"])[-1]
