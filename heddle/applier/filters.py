@@ -26,7 +26,6 @@ from heddle.applier.netlink import (
 
 RTM_NEWQDISC = 36
 _RTM_NEWTFILTER = 44
-_RTM_DELTFILTER = 45
 _RTM_GETTFILTER = 46
 
 _TCA_KIND = 1
@@ -45,6 +44,10 @@ _ANY_PROTOCOL = socket.htons(0x0003)  # ETH_P_ALL
 
 _MESSAGE = struct.Struct("=BxxxiIII")  # family, ifindex, handle, parent, info
 
+_BPF = text(_TCA_KIND, "bpf")
+_INGRESS_KIND = text(_TCA_KIND, "ingress")
+_NO_QUEUE = text(_TCA_KIND, "noqueue")
+
 # The mark of our filter: before all others, with a handle nobody has by chance.
 PRIORITY = 1
 HANDLE = 0x6864646C
@@ -62,34 +65,34 @@ class FilterInfo(NamedTuple):
 def add_ingress(index: int) -> Request:
     """The qdisc that filters at ingress hang on; EEXIST when there is one."""
     body = _MESSAGE.pack(0, index, _INGRESS_HANDLE, _INGRESS_QDISC, 0)
-    return Request(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, body + text(_TCA_KIND, "ingress"))
+    return Request(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, body + _INGRESS_KIND)
 
 
 def remove_queue(index: int) -> Request:
     """No queue in front of a TAP, which has one of its own: the default one
     costs 24 kB per link and a lock per packet."""
-    body = _MESSAGE.pack(0, index, 0, _ROOT, 0) + text(_TCA_KIND, "noqueue")
+    body = _MESSAGE.pack(0, index, 0, _ROOT, 0) + _NO_QUEUE
     return Request(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body)
 
 
-def attach(index: int, program_fd: int, name: str) -> Request:
-    """Put our program in place, or in the place of what is there, at one stroke."""
-    options = nested(
+def bpf_options(program_fd: int, name: str) -> bytes:
+    """What is the same in all our filters."""
+    return nested(
         _TCA_OPTIONS,
         number(_TCA_BPF_FD, program_fd),
         text(_TCA_BPF_NAME, name),
         number(_TCA_BPF_FLAGS, _DIRECT_ACTION),
     )
-    return Request(_RTM_NEWTFILTER, NLM_F_CREATE, _ours(index) + text(_TCA_KIND, "bpf") + options)
 
 
-def detach(index: int) -> Request:
-    return Request(_RTM_DELTFILTER, 0, _ours(index) + text(_TCA_KIND, "bpf"))
+def attach(index: int, options: bytes) -> Request:
+    """Put our program in place, or in the place of what is there, at one stroke."""
+    return Request(_RTM_NEWTFILTER, NLM_F_CREATE, _ours(index) + _BPF + options)
 
 
 def get(index: int) -> Request:
     """Ask what stands in our place; an error when nothing does."""
-    return Request(_RTM_GETTFILTER, 0, _ours(index) + text(_TCA_KIND, "bpf"))
+    return Request(_RTM_GETTFILTER, 0, _ours(index) + _BPF)
 
 
 def parse(body: bytes) -> FilterInfo:

@@ -57,9 +57,15 @@ _INFO = struct.Struct("=BBHiII")  # family, pad, type, index, flags, change
 # The link group that a link gets when it is made. A veth can't be given its
 # alias in the same message, so this is its mark until the alias is there.
 GROUP = 0x6864646C
+_OUR_GROUP = number(_IFLA_GROUP, GROUP)
 # Links in this group are deleted by one message: one by one each would wait
 # for several RCU grace periods, about 20 ms.
 _GROUP_DOOMED = 0x68646478
+_NO_LINK_LOCAL = nested(
+    _IFLA_AF_SPEC,
+    nested(_AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_IN6_ADDR_GEN_MODE_NONE]))),
+)
+_WITHOUT_STATISTICS = number(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
 
 
 class LinkInfo(NamedTuple):
@@ -106,15 +112,15 @@ def parse(body: bytes) -> LinkInfo:
 def get(index: int, nsid: int | None = None) -> Request:
     """Ask for one link, also for one in the namespace of that number."""
     target = b"" if nsid is None else number(_IFLA_TARGET_NETNSID, nsid)
-    return Request(RTM_GETLINK, 0, _info(index) + _without_statistics() + target)
+    return Request(RTM_GETLINK, 0, _info(index) + _WITHOUT_STATISTICS + target)
 
 
 def get_by_name(name: str) -> Request:
-    return Request(RTM_GETLINK, 0, _info() + _without_statistics() + text(_IFLA_IFNAME, name))
+    return Request(RTM_GETLINK, 0, _info() + _WITHOUT_STATISTICS + text(_IFLA_IFNAME, name))
 
 
 def get_all() -> Request:
-    return Request(RTM_GETLINK, 0, _info() + _without_statistics())
+    return Request(RTM_GETLINK, 0, _info() + _WITHOUT_STATISTICS)
 
 
 def nsid_of(namespace_fd: int) -> Request:
@@ -143,15 +149,15 @@ def create_veth(name: str, mtu: int, peer: str, peer_mac: str, namespace_fd: int
         text(_IFLA_INFO_KIND, "veth"),
         nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, other)),
     )
-    body = _info() + text(_IFLA_IFNAME, name) + number(_IFLA_MTU, mtu) + number(_IFLA_GROUP, GROUP)
+    body = _info() + text(_IFLA_IFNAME, name) + number(_IFLA_MTU, mtu) + _OUR_GROUP
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body + info)
 
 
 def adopt(index: int, alias: str, mtu: int) -> Request:
     """Mark a new link as ours and keep the host's own IPv6 off it."""
-    body = _info(index) + number(_IFLA_MTU, mtu) + number(_IFLA_GROUP, GROUP)
+    body = _info(index) + number(_IFLA_MTU, mtu) + _OUR_GROUP
     if mtu >= _IPV6_MTU_MIN:  # below it the link has no IPv6 that could be set
-        body += _no_link_local()
+        body += _NO_LINK_LOCAL
     return Request(RTM_SETLINK, 0, body + text(_IFLA_IFALIAS, alias))
 
 
@@ -198,15 +204,6 @@ def is_doomed(link: LinkInfo) -> bool:
 
 def _info(index: int = 0, flags: int = 0, change_mask: int = 0) -> bytes:
     return _INFO.pack(0, 0, 0, index, flags, change_mask)
-
-
-def _without_statistics() -> bytes:
-    return number(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
-
-
-def _no_link_local() -> bytes:
-    mode = attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_IN6_ADDR_GEN_MODE_NONE]))
-    return nested(_IFLA_AF_SPEC, nested(_AF_INET6, mode))
 
 
 def _integer(data: bytes | None) -> int:

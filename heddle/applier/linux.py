@@ -3,29 +3,24 @@ rtnetlink for links and filters, ioctl for TAPs, the pinned maps for tables."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
-from heddle.applier import filters, links, namespaces, tap
+from heddle.applier import filters, links, namespaces
 from heddle.applier.kernel import Aspect, LinkFact, LinkFix, Made, Peer
 from heddle.applier.links import LinkInfo
+from heddle.applier.making import LinkMaker, silence
 from heddle.applier.netlink import Netlink, Request
 from heddle.applier.notifications import Notifications
-from heddle.applier.sysctl import disable_ipv6
 from heddle.compiler.state import Link
 from heddle.datapath.abi import Abi
-from heddle.datapath.loader import PROGRAM, Datapath
+from heddle.datapath.loader import Datapath
 from heddle.errors import KernelError
 from heddle.intent.names import port_alias
 
 _ALIAS_PREFIX = port_alias("")
-# TAPs that are open at once while they are made: well below the usual limit
-# of 1024 descriptors, and enough to spread the cost of a system call.
-_TAPS_AT_ONCE = 256
 
 
 class LinuxKernel:
@@ -35,7 +30,7 @@ class LinuxKernel:
         self._datapath = datapath
         self._netlink = Netlink()
         self._notifications = Notifications()
-        self._control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._maker = LinkMaker(self._netlink, datapath.program_fd)
 
     @property
     def abi(self) -> Abi:
@@ -44,7 +39,7 @@ class LinuxKernel:
     def close(self) -> None:
         self._netlink.close()
         self._notifications.close()
-        self._control.close()
+        self._maker.close()
 
     # ---- namespaces ------------------------------------------------------
 
@@ -121,86 +116,10 @@ class LinuxKernel:
                     numbers[number] = name
         return numbers
 
-    # ---- links: making ---------------------------------------------------
-
-    def make_links(self, wanted: Sequence[Link]) -> Made:
-        made = Made({}, {})
-        taps = [link for link in wanted if not link.is_veth]
-        for start in range(0, len(taps), _TAPS_AT_ONCE):
-            self._make_taps(taps[start : start + _TAPS_AT_ONCE], made)
-        self._make_veths([link for link in wanted if link.is_veth], made)
-        return made
-
-    def _make_taps(self, wanted: Sequence[Link], made: Made) -> None:
-        """TAPs are kept only when all is in place: dying before leaves nothing."""
-        with contextlib.ExitStack() as descriptors:
-            opened: dict[str, int] = {}
-            new: list[tuple[Link, int]] = []
-            for link in wanted:
-                try:
-                    descriptor = tap.create(link.name, multiqueue=link.multiqueue)
-                except OSError as error:
-                    made.failures[link.name] = _cannot_make(link, error)
-                    continue
-                descriptors.callback(os.close, descriptor)
-                opened[link.name] = descriptor
-                new.append((link, tap.index_of(link.name, self._control)))
-            self._furnish(new, made)
-            for link, _ in new:
-                if link.name in made.indexes:
-                    tap.keep(opened[link.name])
-
-    def _make_veths(self, wanted: Sequence[Link], made: Made) -> None:
-        requests: list[tuple[Link, Request]] = []
-        with contextlib.ExitStack() as descriptors:
-            opened: dict[str, int] = {}
-            for link in wanted:
-                name = link.namespace or ""
-                try:
-                    if name not in opened:
-                        opened[name] = namespaces.descriptor(name)
-                        descriptors.callback(os.close, opened[name])
-                except KernelError as error:
-                    made.failures[link.name] = f"link {link.name}: {error}"
-                    continue
-                requests.append((link, _veth(link, opened[name])))
-            errors = self._netlink.batch([request for _, request in requests])
-        new = []
-        for (link, _), refusal in zip(requests, errors, strict=True):
-            if refusal is not None:
-                made.failures[link.name] = _cannot_make(link, refusal)
-            else:
-                new.append((link, tap.index_of(link.name, self._control)))
-        self._furnish(new, made)
-        self._withdraw([index for link, index in new if link.name in made.failures])
-
-    def _furnish(self, new: Sequence[tuple[Link, int]], made: Made) -> None:
-        """Mark new links and put the filter in place. Not link by link: a filter
-        that follows its qdisc at once would wait for an RCU grace period."""
-        steps = (
-            [links.adopt(index, link.alias, link.mtu) for link, index in new],
-            [
-                filters.remove_queue(index) if not link.is_veth else links.change(index)
-                for link, index in new
-            ],
-            [filters.add_ingress(index) for _, index in new],
-            [filters.attach(index, self._datapath.program_fd, PROGRAM) for _, index in new],
-        )
-        for step in steps:
-            for (link, _), error in zip(new, self._netlink.batch(step), strict=True):
-                if error is not None:
-                    made.failures.setdefault(link.name, f"link {link.name}: {error.strerror}")
-        for link, index in new:
-            reason = _silence(link) if link.name not in made.failures else None
-            if reason:
-                made.failures[link.name] = f"link {link.name}: {reason}"
-            elif link.name not in made.failures:
-                made.indexes[link.name] = index
-
-    def _withdraw(self, indexes: Sequence[int]) -> None:
-        self._netlink.batch([links.delete(index) for index in indexes])
-
     # ---- links: changing -------------------------------------------------
+
+    def make_links(self, links: Sequence[Link]) -> Made:
+        return self._maker.make(links)
 
     def fix_links(self, fixes: Sequence[LinkFix]) -> dict[str, str]:
         requests = [(fix.link.name, request) for fix in fixes for request in self._requests_of(fix)]
@@ -211,7 +130,7 @@ class LinuxKernel:
                 failures.setdefault(name, f"link {name}: {error.strerror}")
         for index, link, aspects in fixes:
             if Aspect.MTU in aspects:
-                reason = _silence(link) or self._fix_peer_mtu(index, link)
+                reason = silence(link) or self._fix_peer_mtu(index, link)
                 if reason:
                     failures.setdefault(link.name, f"link {link.name}: {reason}")
         return failures
@@ -222,8 +141,7 @@ class LinuxKernel:
             yield links.change(index, up=False)
             yield links.change(index, name=link.name, up=True)
         if Aspect.FILTER in aspects:
-            yield filters.add_ingress(index)
-            yield filters.attach(index, self._datapath.program_fd, PROGRAM)
+            yield from self._maker.filter(index)
         if Aspect.MTU in aspects:
             yield links.change(index, mtu=link.mtu)
         if aspects & {Aspect.ALIAS, Aspect.MTU}:  # a small MTU made IPv6 forget its settings
@@ -301,31 +219,6 @@ def _fact(info: LinkInfo, filtered: bool, peer: Peer | None = None) -> LinkFact:
         filtered=filtered,
         peer=peer,
     )
-
-
-def _silence(link: Link) -> str | None:
-    """Returns why it failed."""
-    try:
-        disable_ipv6(link.name)
-    except OSError as error:
-        return f"turn IPv6 off: {error.strerror}"
-    return None
-
-
-def _veth(link: Link, namespace_fd: int) -> Request:
-    return links.create_veth(
-        link.name, link.mtu, link.peer or "", link.peer_mac or "", namespace_fd
-    )
-
-
-def _cannot_make(link: Link, error: OSError) -> str:
-    if error.errno in (errno.EBUSY, errno.EEXIST):
-        inside = f" (or {link.peer} in namespace {link.namespace})" if link.is_veth else ""
-        return (
-            f"link {link.name}: a link of the name{inside} exists and is not heddle's: "
-            f"remove it (`ip link delete {link.name}`)"
-        )
-    return f"link {link.name}: {error.strerror}"
 
 
 def _is_there_already(request: Request, error: OSError) -> bool:

@@ -1,0 +1,147 @@
+"""Makes links: TAPs by ioctl, veths by netlink, both with mark and filter."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Iterator, Sequence
+
+from heddle.applier import filters, links, namespaces, tap
+from heddle.applier.kernel import Made
+from heddle.applier.netlink import Netlink, Request
+from heddle.applier.sysctl import disable_ipv6
+from heddle.compiler.state import Link
+from heddle.datapath.loader import PROGRAM
+from heddle.errors import KernelError
+
+# Links made in one go, each of which has a descriptor open meanwhile: well
+# below the usual limit of 1024, and enough to spread the cost of system calls.
+_AT_ONCE = 256
+
+_New = list[tuple[Link, int]]  # links that are there, with their ifindexes
+
+
+class LinkMaker:
+    """Makes links in the network namespace of the socket."""
+
+    def __init__(self, netlink: Netlink, program_fd: int) -> None:
+        self._netlink = netlink
+        self._filter = filters.bpf_options(program_fd, PROGRAM)
+        self._control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+    def close(self) -> None:
+        self._control.close()
+
+    def make(self, wanted: Sequence[Link]) -> Made:
+        made = Made({}, {})
+        for part in _portions([link for link in wanted if not link.is_veth]):
+            self._make_taps(part, made)
+        for part in _portions([link for link in wanted if link.is_veth]):
+            self._make_veths(part, made)
+        return made
+
+    def filter(self, index: int) -> Iterator[Request]:
+        """What puts our program at the ingress of a link."""
+        yield filters.add_ingress(index)
+        yield filters.attach(index, self._filter)
+
+    def _make_taps(self, wanted: Sequence[Link], made: Made) -> None:
+        """TAPs are kept only when all is in place: dying before leaves nothing."""
+        with contextlib.ExitStack() as opened:
+            new: _New = []
+            descriptors: dict[str, int] = {}
+            for link in wanted:
+                try:
+                    descriptor = tap.create(link.name, multiqueue=link.multiqueue)
+                except OSError as error:
+                    made.failures[link.name] = _cannot_make(link, error)
+                    continue
+                opened.callback(os.close, descriptor)
+                descriptors[link.name] = descriptor
+                new.append((link, self._index_of(link)))
+            self._furnish(new, made)
+            for link, _ in new:
+                if link.name in made.indexes:
+                    tap.keep(descriptors[link.name])
+
+    def _make_veths(self, wanted: Sequence[Link], made: Made) -> None:
+        with contextlib.ExitStack() as opened:
+            requests: list[tuple[Link, Request]] = []
+            for link in wanted:
+                try:
+                    namespace = namespaces.descriptor(link.namespace or "")
+                except KernelError as error:
+                    made.failures[link.name] = f"link {link.name}: {error}"
+                    continue
+                opened.callback(os.close, namespace)
+                requests.append((link, _veth(link, namespace)))
+            refusals = self._netlink.batch([request for _, request in requests])
+        new: _New = []
+        for (link, _), refusal in zip(requests, refusals, strict=True):
+            if refusal is None:
+                new.append((link, self._index_of(link)))
+            else:
+                made.failures[link.name] = _cannot_make(link, refusal)
+        self._furnish(new, made)
+        self._netlink.batch([links.delete(i) for link, i in new if link.name in made.failures])
+
+    def _furnish(self, new: _New, made: Made) -> None:
+        """Mark new links and put the filter in place. Not link by link: a filter
+        that follows its qdisc at once would wait for an RCU grace period."""
+        taps = [(link, index) for link, index in new if not link.is_veth]
+        steps = (
+            (new, [links.adopt(index, link.alias, link.mtu) for link, index in new]),
+            (taps, [filters.remove_queue(index) for _, index in taps]),
+            (new, [filters.add_ingress(index) for _, index in new]),
+            (new, [filters.attach(index, self._filter) for _, index in new]),
+        )
+        for concerned, requests in steps:
+            for (link, _), error in zip(concerned, self._netlink.batch(requests), strict=True):
+                if error is not None:
+                    made.failures.setdefault(link.name, f"link {link.name}: {error.strerror}")
+        for link, index in new:
+            self._conclude(link, index, made)
+
+    def _conclude(self, link: Link, index: int, made: Made) -> None:
+        if link.name in made.failures:
+            return
+        reason = silence(link)
+        if reason is None:
+            made.indexes[link.name] = index
+        else:
+            made.failures[link.name] = f"link {link.name}: {reason}"
+
+    def _index_of(self, link: Link) -> int:
+        return tap.index_of(link.name, self._control)
+
+
+def silence(link: Link) -> str | None:
+    """Keep the host's own IPv6 off a link; returns why that failed."""
+    try:
+        disable_ipv6(link.name)
+    except OSError as error:
+        return f"turn IPv6 off: {error.strerror}"
+    return None
+
+
+def _portions(wanted: Sequence[Link]) -> Iterator[Sequence[Link]]:
+    for start in range(0, len(wanted), _AT_ONCE):
+        yield wanted[start : start + _AT_ONCE]
+
+
+def _veth(link: Link, namespace_fd: int) -> Request:
+    return links.create_veth(
+        link.name, link.mtu, link.peer or "", link.peer_mac or "", namespace_fd
+    )
+
+
+def _cannot_make(link: Link, error: OSError) -> str:
+    if error.errno in (errno.EBUSY, errno.EEXIST):
+        inside = f" (or {link.peer} in namespace {link.namespace})" if link.is_veth else ""
+        return (
+            f"link {link.name}: a link of the name{inside} exists and is not heddle's: "
+            f"remove it (`ip link delete {link.name}`)"
+        )
+    return f"link {link.name}: {error.strerror}"
