@@ -87,10 +87,15 @@ class Board:
         self._repended(pending)
         self._write_ports(self._links)
 
-    def machines(self, statuses: Mapping[str, MachineStatus]) -> None:
-        """After the machines were reconciled: ``statuses`` has all of them."""
+    def machines(
+        self, statuses: Mapping[str, MachineStatus], specs: Mapping[str, MachineSpec]
+    ) -> None:
+        """After the machines were reconciled: ``statuses`` has all of them, and
+        says how they are for ``specs``, which may not be the wanted ones any more."""
         for machine_id, status in statuses.items():
-            self._facts.put(("machine", machine_id), _machine_fact(status))
+            fact = _machine_fact(status)
+            fact["ready"] &= self._specs.get(machine_id) is specs.get(machine_id)
+            self._facts.put(("machine", machine_id), fact)
             self._machine_is(machine_id, status.state)
         known = statuses.keys() | self._specs.keys() | {name for _, name in self._rejected}
         for key in self._facts.keys("machine"):
@@ -115,10 +120,17 @@ class Board:
                 del self._machine_of[device]
         if spec is not None:
             self._specs[machine_id] = spec
+            self._not_ready(machine_id)
             now = {nic.device for nic in spec.nics}
             self._machine_of.update(dict.fromkeys(now, machine_id))
             devices |= now
         return devices
+
+    def _not_ready(self, machine_id: str) -> None:
+        """A machine that was ready may not be so for its new specification."""
+        key = ("machine", machine_id)
+        if (fact := self._facts.get(key)) is not None:
+            self._facts.put(key, {**fact, "ready": False})
 
     def _repended(self, pending: Mapping[str, str]) -> set[str]:
         """Note what is pending now; return devices for which that changed."""

@@ -134,7 +134,7 @@ class Agent:
                     task.cancel()
         finally:
             self._kernel.close()
-            self._hypervisor.shutdown(cancel_futures=True)
+            self._hypervisor.shutdown(wait=False, cancel_futures=True)
             self._facts.put(("agent", self._host), {**self.describe(), "state": "stopped"})
             self._facts.flush()
 
@@ -267,7 +267,7 @@ class Agent:
                 statuses = await loop.run_in_executor(
                     self._hypervisor, self._parts.machines.reconcile, specs
                 )
-                self._board.machines(statuses)
+                self._board.machines(statuses, specs)
                 booting = any(_on_its_way(specs.get(i), s) for i, s in statuses.items())
                 self._errors.pop("machines", None)
                 self._publish()
