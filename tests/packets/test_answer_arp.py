@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import Sent, Switchboard
 from packet_world import LONE1, LONE_SERVER, MAIN_WEB, SERVICE_MAC, WEB1, WEB2, WEB3, Nic
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
+
+from tests.packets.conftest import Sent, Switchboard
 
 Send = Callable[..., Sent]
 BROADCAST = "ff:ff:ff:ff:ff:ff"

@@ -6,7 +6,6 @@ import ipaddress
 from collections.abc import Callable
 
 import pytest
-from conftest import Sent, Switchboard
 from packet_world import (
     LONE1,
     LONE_OPTIONS4,
@@ -26,6 +25,8 @@ from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
+
+from tests.packets.conftest import Sent, Switchboard
 
 Send = Callable[..., Sent]
 BROADCAST = "ff:ff:ff:ff:ff:ff"

@@ -6,7 +6,6 @@ import ipaddress
 from collections.abc import Callable
 
 import pytest
-from conftest import Sent, Switchboard
 from packet_world import (
     MAIN_WEB,
     PREFERRED,
@@ -25,6 +24,8 @@ from scapy.layers.inet import UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
+
+from tests.packets.conftest import Sent, Switchboard
 
 Send = Callable[..., Sent]
 SERVERS, SERVERS_MAC = "ff02::1:2", "33:33:00:01:00:02"

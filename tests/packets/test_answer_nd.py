@@ -6,7 +6,6 @@ import ipaddress
 from collections.abc import Callable
 
 import pytest
-from conftest import Sent, Switchboard
 from packet_world import DB1, LONE1, MAIN_DB, MAIN_WEB, WEB1, WEB2, WEB3, Nic, eui64
 from scapy.layers.inet6 import (
     ICMPv6ND_NA,
@@ -17,6 +16,8 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
+
+from tests.packets.conftest import Sent, Switchboard
 
 Send = Callable[..., Sent]
 ALL_NODES, ALL_NODES_MAC = "ff02::1", "33:33:00:00:00:01"

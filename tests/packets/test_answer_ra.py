@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import Sent, Switchboard
 from packet_world import (
     GATE,
     LONE1,
@@ -31,6 +30,8 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
+
+from tests.packets.conftest import Sent, Switchboard
 
 Send = Callable[..., Sent]
 ALL_NODES, ALL_NODES_MAC = "ff02::1", "33:33:00:00:00:01"

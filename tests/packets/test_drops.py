@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from conftest import TC_ACT_REDIRECT, TC_ACT_SHOT, Switchboard
 from packet_shapes import l3, l4, switched, to_router
 from packet_world import (
     DB,
@@ -31,6 +30,7 @@ from scapy.packet import Packet, Raw
 from heddle.datapath.abi import Abi
 from heddle.datapath.loader import OBJECT
 from heddle.datapath.trace import trace
+from tests.packets.conftest import TC_ACT_REDIRECT, TC_ACT_SHOT, Switchboard
 
 BROADCAST, ALL_NODES_MAC = "ff:ff:ff:ff:ff:ff", "33:33:00:00:00:01"
 ABI = Abi.from_object(OBJECT)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import Sent
 from packet_shapes import l3, l4
 from packet_world import (
     EDGE_DB,
@@ -24,6 +23,8 @@ from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
+
+from tests.packets.conftest import Sent
 
 Send = Callable[..., Sent]
 PAYLOADS = {"none": b"", "odd": b"odd", "ones": b"\xff" * 8, "large": bytes(range(256)) * 5}

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Sent, Switchboard
 from packet_shapes import L4_NAMES, forwarded, l3, l4, switched, to_router
 from packet_world import (
     DB1,
@@ -30,6 +29,8 @@ from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6ND_NA, IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
+
+from tests.packets.conftest import Sent, Switchboard
 
 Send = Callable[..., Sent]
 VERSIONS = (4, 6)

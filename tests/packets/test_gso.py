@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
-from conftest import Sent, Switchboard
 from packet_diff import assert_same_frame
 from packet_lab import VNET_HEADER_BYTES, Device
 from packet_shapes import forwarded, l3
@@ -18,6 +17,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
 from heddle.datapath.frames import checksum
+from tests.packets.conftest import Sent, Switchboard
 
 Send = Callable[..., Sent]
 VERSIONS = (4, 6)

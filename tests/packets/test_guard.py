@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import Sent, Switchboard
 from packet_shapes import L4_NAMES, forwarded, l3, l4, switched
 from packet_world import DB1, GATE, MAIN_DB, MAIN_WEB, SERVICE_MAC, WEB1, WEB2, eui64
 from scapy.layers.dhcp import BOOTP, DHCP
@@ -28,6 +27,8 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
+
+from tests.packets.conftest import Sent, Switchboard
 
 Send = Callable[..., Sent]
 BROADCAST = "ff:ff:ff:ff:ff:ff"

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 
 import pytest
-from conftest import TC_ACT_REDIRECT, TC_ACT_SHOT, Sent, Switchboard
 from packet_shapes import L4_NAMES, l3, l4, switched, to_router
 from packet_world import (
     DB1,
@@ -34,6 +33,8 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
+
+from tests.packets.conftest import TC_ACT_REDIRECT, TC_ACT_SHOT, Sent, Switchboard
 
 Send = Callable[..., Sent]
 VERSIONS = (4, 6)

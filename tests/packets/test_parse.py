@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import Sent, Switchboard
 from packet_shapes import L4_NAMES, l3, l4, switched, to_router
 from packet_world import DB1, MAIN_WEB, WEB1, WEB2
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
@@ -20,6 +19,8 @@ from scapy.layers.inet6 import (
 from scapy.layers.ipsec import AH
 from scapy.layers.l2 import ARP, LLC, Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
+
+from tests.packets.conftest import Sent, Switchboard
 
 Send = Callable[..., Sent]
 ETHERNET_HEADER = 14

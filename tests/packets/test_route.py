@@ -6,7 +6,6 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from conftest import Sent, Switchboard
 from packet_shapes import L4_NAMES, forwarded, l3, l4, to_router
 from packet_world import (
     DB,
@@ -31,6 +30,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
 from heddle.datapath.frames import checksum
+from tests.packets.conftest import Sent, Switchboard
 
 Send = Callable[..., Sent]
 VERSIONS = (4, 6)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import Sent, Switchboard
 from packet_diff import assert_same_frame
 from packet_shapes import L4_NAMES, l3, l4, switched
 from packet_world import DB1, GATE, LONE1, MAIN_WEB, NICS, WEB1, WEB2, WEB3
@@ -13,6 +12,8 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
+
+from tests.packets.conftest import Sent, Switchboard
 
 Send = Callable[..., Sent]
 BROADCAST = "ff:ff:ff:ff:ff:ff"
