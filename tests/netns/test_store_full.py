@@ -115,5 +115,5 @@ def test_a_read_only_disk_is_named(small_disk: Path, use: Callable[[Path], None]
     with closing(SqliteStore(path)) as store:
         store.commit(Transaction(put=[network("web")]))
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    with pytest.raises(StoreError, match="read-only|is writable"):
+    with pytest.raises(StoreError, match=r"read-only|is writable"):
         use(path)
