@@ -13,7 +13,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,37 +21,28 @@ from heddle import paths
 
 TIME_LIMIT = 180.0  # seconds for one figure
 PRIORITY = -10  # niceness
-HOST_PROC = Path("/run/heddle-bench/proc")  # /proc of the machine, kernel threads included
+HOST = "bench"
+ROOT = Path("/run/heddle-bench")  # HEDDLE_ROOT, in the memory of the private host
+HOST_PROC = Path("/run/proc-of-machine")  # kernel threads included
 HOST_NAMESPACE = "bench-host"  # name of the private network namespace itself
-_IMAGES_VARIABLE = "HEDDLE_BENCH_IMAGES"
+_IMAGES = "HEDDLE_BENCH_IMAGES"  # environment variable: where the machine keeps guest images
 # PDEATHSIG takes unshare along when we are killed; --kill-child, what is inside.
 _ENTER = ("setpriv", "--pdeathsig", "KILL", "--", "unshare", "--mount", "--net", "--pid")
 
 
-def root() -> Path:
-    """A folder on disk that belongs to this private host: its HEDDLE_ROOT."""
-    return Path(os.environ["HEDDLE_ROOT"])
-
-
 def measure_inside(figure: str) -> str:
     """What ``python -m bench.inside FIGURE`` prints on a new private host."""
-    with tempfile.TemporaryDirectory(prefix="heddle-bench-") as folder:
-        Path(folder).chmod(0o755)  # QEMU's user reads guest images in it
-        command = (*_ENTER, "--fork", "--kill-child", sys.executable, "-m", "bench.inside", figure)
-        environment = {
-            **os.environ,
-            _IMAGES_VARIABLE: str(paths.images_dir()),
-            "HEDDLE_ROOT": folder,
-            "HEDDLE_HOST": "bench",
-        }
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-        try:
-            output, _ = process.communicate(timeout=TIME_LIMIT)
-        except subprocess.TimeoutExpired as error:
-            raise BenchError(f"no result after {TIME_LIMIT:.0f} s") from error
-        finally:
-            process.kill()
-            process.wait()
+    command = (*_ENTER, "--fork", "--kill-child", sys.executable, "-m", "bench.inside", figure)
+    images = str(paths.images_dir())
+    environment = {**os.environ, "HEDDLE_ROOT": str(ROOT), "HEDDLE_HOST": HOST, _IMAGES: images}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        output, _ = process.communicate(timeout=TIME_LIMIT)
+    except subprocess.TimeoutExpired as error:
+        raise BenchError(f"no result after {TIME_LIMIT:.0f} s") from error
+    finally:
+        process.kill()
+        process.wait()
     if process.returncode:
         raise BenchError(output.strip() or f"ended with exit code {process.returncode}")
     return output
@@ -84,10 +74,11 @@ def _claim_cpus() -> None:
 def furnish() -> None:
     """Give the private host its own /run, /proc, /sys and BPF file system."""
     run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
-    HOST_PROC.mkdir(parents=True)
+    ROOT.mkdir()
+    HOST_PROC.mkdir()
     run("mount", "--bind", "/proc", str(HOST_PROC))
     run("mount", "-t", "proc", "proc", "/proc")
-    cgroups = HOST_PROC.with_name("cgroup")
+    cgroups = Path("/run/cgroups-of-machine")
     cgroups.mkdir()
     run("mount", "--rbind", "/sys/fs/cgroup", str(cgroups))
     run("mount", "-t", "sysfs", "sysfs", "/sys")
@@ -101,7 +92,7 @@ def borrow_images() -> None:
     """See the machine's guest images as this host's."""
     folder = paths.images_dir()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.symlink_to(os.environ[_IMAGES_VARIABLE])
+    folder.symlink_to(os.environ[_IMAGES])
 
 
 def ksoftirqd_schedstat(cpu: int) -> Path:

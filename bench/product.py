@@ -82,7 +82,7 @@ def _shown(kind: str) -> list[dict[str, Any]]:
 
 def _topology_file(kind: str) -> Path:
     addresses = {"sender_ip": SENDER_IP, "receiver_ip": RECEIVER_IP}
-    file = private.root() / "bench.yaml"
+    file = private.ROOT / "bench.yaml"
     text = _TOPOLOGY.format(kind=kind, sender=SENDER, receiver=RECEIVER, **addresses)
     file.write_text(text, encoding="utf-8")
     return file

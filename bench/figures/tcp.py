@@ -10,8 +10,8 @@ from bench.peers import Pair, netns_path
 from bench.report import Figure, Measured, at_least
 from bench.rounds import interleave, medians, ratio
 
-ROUNDS = 41
-MILLISECONDS = 300
+ROUNDS = 61
+MILLISECONDS = 200
 SENDER_CPU = 0
 RECEIVER_CPU = 1
 CONGESTION_CONTROL = "cubic"  # BBR paces itself by what it measured, which adds noise
