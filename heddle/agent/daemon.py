@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from heddle.agent.client import AgentClient, agent_pid
 from heddle.errors import AgentError
@@ -30,7 +30,7 @@ _POLL_SECONDS = 0.02
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-def run_agent(*, on_demand: bool = False) -> None:
+def run_agent(*, on_demand: bool = False) -> NoReturn:
     """Be the agent of this host until a signal or the control socket says stop.
 
     ``on_demand`` marks an agent that `heddle up` started by itself and that
@@ -39,6 +39,11 @@ def run_agent(*, on_demand: bool = False) -> None:
     logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT, stream=sys.stderr)
     with pid_file_held(agent_pid_file()):
         asyncio.run(_run(host_name(), on_demand))
+    # A thread may be busy with libvirt, or with building a guest image, for
+    # minutes. Python would wait for it; it has to bear `kill -9` anyway.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
 
 
 async def _run(host: str, on_demand: bool) -> None:

@@ -83,7 +83,7 @@ class VirtualMachines:
         that resists is in the result with its error.
         """
         try:
-            marks = self._connected_marks(start=bool(specs))
+            marks = self._connected_marks(start=any(spec.running for spec in specs.values()))
         except HypervisorError as error:
             return {name: MachineStatus("error", False, str(error)) for name in specs}
         statuses = {}
@@ -142,6 +142,8 @@ class VirtualMachines:
         return status
 
     def _advance(self, spec: MachineSpec, mark: Mark | None) -> MachineStatus:
+        if mark is None and not spec.running:
+            return _STOPPED  # libvirt hears of it when it first starts
         domain = self._defined(spec, mark)
         if not domain.isActive():
             self._runs.pop(spec.id, None)
