@@ -8,6 +8,7 @@ and at once when its contents change.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import random
 import socket
@@ -60,10 +61,9 @@ class Advertiser:
             self._wake.clear()
             await self.send_due()
             wait = self._queue[0][0] - self._clock() if self._queue else None
-            try:
-                await asyncio.wait_for(self._wake.wait(), wait)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
 
     async def send_due(self) -> None:
         """Send what should have gone out by now."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,8 +21,10 @@ class Board:
     ``down`` when its machine is off, ``error`` when something of it is pending.
     """
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, index_of: Callable[[str], int | None]) -> None:
+        """``index_of`` gives the ifindex of a device, None when it is not there."""
         self._facts = facts
+        self._index_of = index_of
         self._links: dict[str, Link] = {}  # by device
         self._machine_of: dict[str, str] = {}  # device -> machine id
         self._specs: dict[str, MachineSpec] = {}
@@ -151,7 +151,7 @@ class Board:
 
     def _port_fact(self, device: str) -> dict[str, Any]:
         error = self._pending.get(device)
-        ifindex = _ifindex(device)
+        ifindex = self._index_of(device)
         machine = self._states.get(self._machine_of.get(device, ""), "stopped")
         up = ifindex is not None and machine in _PLUGGED
         state = "error" if error else "active" if up else "down"
@@ -168,9 +168,3 @@ def _machine_fact(status: MachineStatus) -> dict[str, Any]:
 
 def _port_id(link: Link) -> str:
     return link.alias.removeprefix(_ALIAS)
-
-
-def _ifindex(device: str) -> int | None:
-    with contextlib.suppress(OSError):
-        return socket.if_nametoindex(device)
-    return None

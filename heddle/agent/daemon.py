@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -85,12 +86,19 @@ async def _run(host: str, on_demand: bool) -> None:
             decode_drop=drop_decoder(datapath.abi),
             notifications=notifications,
             send=sender,
+            index_of=_index_of,
         )
         agent = Agent(host, parts, agent_socket(), on_demand=on_demand)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, agent.stop)
         await agent.run()
+
+
+def _index_of(device: str) -> int | None:
+    with contextlib.suppress(OSError):
+        return socket.if_nametoindex(device)
+    return None
 
 
 @contextmanager

@@ -87,6 +87,7 @@ class Parts:
     decode_drop: Callable[[bytes], DropEvent]
     notifications: LinkNotifications
     send: Send
+    index_of: Callable[[str], int | None]  # device -> ifindex
 
 
 class Agent:
@@ -100,7 +101,7 @@ class Agent:
         self._parts = parts
         self._control = ControlServer(self, socket_path)
         self._facts = Facts(parts.store)
-        self._board = Board(self._facts)
+        self._board = Board(self._facts, parts.index_of)
         self._advertiser = Advertiser(parts.send)
         self._kernel = KernelWork(host, parts.applier, parts.limits, parts.notifications)
         self._hypervisor = ThreadPoolExecutor(1, "hypervisor")
@@ -297,8 +298,10 @@ class Agent:
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
     """Wait for an event, or so long; take it back either way."""
+    # Not wait_for: before Python 3.12 it loses a cancellation that comes with the event.
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), max(seconds, 0))
+        async with asyncio.timeout(max(seconds, 0)):
+            await event.wait()
     event.clear()
 
 
