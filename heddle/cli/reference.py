@@ -58,8 +58,9 @@ ended without a word.""",
     "trace": """\
 The packet is the first one that the machine would send: for an address of its own subnet it goes to
 the MAC that ARP would tell, else to that of the gateway or of a route that the guest was given by
-DHCP. For an address of its own subnet that nobody has, it is the ARP request. The stages are those
-of the data plane, in order (ARCHITECTURE.md); a stage that the packet does not reach is left out.
+DHCP. For an address of its own subnet that nobody has, it is the ARP request or neighbour
+solicitation. The stages are those of the data plane, in order (ARCHITECTURE.md); a stage that the
+packet does not reach is left out.
 A dropped packet is no failure of the command: the exit code is 0.""",
     "drops": """\
 Counters are kept per port that sent the packet; events are sampled, so that a flood can't hide the

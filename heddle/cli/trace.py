@@ -11,7 +11,7 @@ from heddle.cli.options import add_json, describe, require_root
 from heddle.cli.route import Way, choose_way
 from heddle.cli.table import render_json
 from heddle.cli.view import View
-from heddle.datapath.frames import Probe, Protocol, arp_request, probe_frame
+from heddle.datapath.frames import Probe, Protocol, arp_request, neighbor_solicitation, probe_frame
 from heddle.datapath.loader import Datapath
 from heddle.datapath.trace import Trace, trace
 from heddle.errors import OperationError, RequestError
@@ -63,7 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _frame(way: Way, arguments: argparse.Namespace) -> bytes:
     if way.destination_mac is None:
-        return arp_request(way.source_mac, way.source, way.destination)
+        ask = neighbor_solicitation if ":" in way.destination else arp_request
+        return ask(way.source_mac, way.source, way.destination)
     if arguments.tcp is not None and arguments.size is not None:
         raise RequestError("--size is for --icmp and --udp: a TCP SYN carries nothing")
     probe = Probe(way.source_mac, way.destination_mac, way.source, way.destination)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heddle.agent.client import agent_pid
 from heddle.agent.daemon import start_detached
@@ -15,6 +17,9 @@ from heddle.cli.table import render
 from heddle.cli.view import View, addresses
 from heddle.cli.waiting import ready, wait_for
 from heddle.paths import store_file
+
+if TYPE_CHECKING:
+    from heddle.cli.change import Wanted
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     for warning in topology.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     with Progress() as progress, closing(SqliteStore(store_file())) as store:
-        wanted_by(topology, store, running=True)  # what is wrong is said before anything is done
+        # What is wrong, or missing here, is said before anything is done.
+        _prepare(wanted_by(topology, store, running=True))
         if agent_pid() is None:
             progress.say("starting the agent")
             start_detached(on_demand=True)
@@ -51,6 +57,21 @@ def run(arguments: argparse.Namespace) -> int:
         wait_for(ready(revision, machines, ports), progress, arguments.timeout)
     print("\n" + _table(View(), set(ports)))
     return 0
+
+
+def _prepare(wanted: Wanted) -> None:
+    """Get ready for virtual machines. Lines of their own, as they stay true."""
+    from heddle.intent.model import Machine
+
+    images = {
+        item.image
+        for item in wanted.objects
+        if isinstance(item, Machine) and item.machine_kind == "vm"
+    }
+    if images:
+        from heddle.hypervisor.machines import prepare
+
+        prepare(images, partial(print, file=sys.stderr, flush=True))
 
 
 def _table(view: View, ports: set[str]) -> str:

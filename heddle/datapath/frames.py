@@ -17,6 +17,8 @@ BROADCAST = b"\xff" * 6
 _ETHERTYPE_IPV4, _ETHERTYPE_ARP, _ETHERTYPE_IPV6 = 0x0800, 0x0806, 0x86DD
 _TTL = 64
 _TCP_SYN = 0x02
+_ND_HOP_LIMIT = 255  # RFC 4861, 7.1.1: anything else is discarded
+_SOLICITED_NODE = ipaddress.IPv6Address("ff02::1:ff00:0").packed[:13]  # RFC 4291, 2.7.1
 _PORT = 40000  # of the sender
 _PAYLOAD = bytes(range(0x10, 0x40))  # what ping(8) sends, without its time stamp
 
@@ -76,6 +78,18 @@ def arp_request(source_mac: bytes, source: str, target: str) -> bytes:
         ipaddress.IPv4Address(target).packed,
     )
     return _ethernet(BROADCAST, source_mac, _ETHERTYPE_ARP) + message
+
+
+def neighbor_solicitation(source_mac: bytes, source: str, target: str) -> bytes:
+    """The same question over IPv6 (RFC 4861, 4.3), to the target's group."""
+    sender, asked = ipaddress.IPv6Address(source), ipaddress.IPv6Address(target)
+    group = ipaddress.IPv6Address(_SOLICITED_NODE + asked.packed[-3:])
+    source_link_layer_option = bytes([1, 1]) + source_mac
+    message = struct.pack("!BBHI16s", 135, 0, 0, 0, asked.packed) + source_link_layer_option
+    message = _with_checksum(message, 2, _pseudo_header(sender, group, Protocol.ICMPV6))
+    header = _ipv6_header(sender, group, Protocol.ICMPV6, _ND_HOP_LIMIT, len(message))
+    multicast = b"\x33\x33" + group.packed[-4:]
+    return _ethernet(multicast, source_mac, _ETHERTYPE_IPV6) + header + message
 
 
 def checksum(data: bytes) -> int:

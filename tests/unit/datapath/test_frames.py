@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
+from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
-from heddle.datapath.frames import Probe, Protocol, arp_request, checksum, probe_frame
+from heddle.datapath.frames import (
+    Probe,
+    Protocol,
+    arp_request,
+    checksum,
+    neighbor_solicitation,
+    probe_frame,
+)
 
 SOURCE_MAC, DESTINATION_MAC = bytes.fromhex("fa163e000001"), bytes.fromhex("fa163e000002")
 PAYLOAD = bytes(range(0x10, 0x40))
@@ -44,6 +51,16 @@ def test_arp_request_is_what_scapy_builds() -> None:
         hwsrc="fa:16:3e:00:00:01", psrc="10.0.0.1", pdst="10.0.0.9"
     )
     assert arp_request(SOURCE_MAC, "10.0.0.1", "10.0.0.9") == bytes(expected)
+
+
+def test_neighbor_solicitation_is_what_scapy_builds() -> None:
+    expected = (
+        Ether(src="fa:16:3e:00:00:01", dst="33:33:ff:00:0a:09")
+        / IPv6(src="fd00::1", dst="ff02::1:ff00:a09", hlim=255)
+        / ICMPv6ND_NS(tgt="fd00::a09")
+        / ICMPv6NDOptSrcLLAddr(lladdr="fa:16:3e:00:00:01")
+    )
+    assert neighbor_solicitation(SOURCE_MAC, "fd00::1", "fd00::a09") == bytes(expected)
 
 
 def test_udp_checksum_is_never_zero() -> None:
