@@ -9,6 +9,7 @@ the same name do not meet, and QEMU runs in the network namespace of the agent.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import grp
 import os
 import signal
@@ -84,8 +85,16 @@ def ensure_libvirtd(progress: Progress = lambda _: None) -> libvirt.virConnect:
     """
     if (connection := connect()) is not None:
         return connection
-    progress("no libvirt daemon runs here: starting virtlogd and libvirtd")
-    _start()
+    with _starting_alone():
+        if (connection := connect()) is not None:  # somebody was faster
+            return connection
+        progress("no libvirt daemon runs here: starting virtlogd and libvirtd")
+        _start()
+        return _first_connection()
+
+
+def _first_connection() -> libvirt.virConnect:
+    """Wait until a daemon that was just started answers."""
     deadline = time.monotonic() + _START_SECONDS
     while (connection := connect()) is None:
         if time.monotonic() > deadline:
@@ -95,6 +104,22 @@ def ensure_libvirtd(progress: Progress = lambda _: None) -> libvirt.virConnect:
             )
         time.sleep(_POLL_SECONDS)
     return connection
+
+
+@contextmanager
+def _starting_alone() -> Iterator[None]:
+    """Keep agent and command line from starting daemons at the same time."""
+    run_dir = paths.run_dir()
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = (run_dir / "libvirt.lock").open("w")
+    except OSError as error:
+        raise HypervisorError(
+            f"libvirt cannot be started: {run_dir}: {error.strerror}: run as root"
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def stop_own_daemons() -> bool:
@@ -152,7 +177,6 @@ def _start() -> None:
         _run(["systemctl", "start", "virtlogd.service", "libvirtd.service"])
         return
     run_dir = paths.run_dir()
-    run_dir.mkdir(parents=True, exist_ok=True)
     _open_kvm_to_qemu()
     prefix = _with_mounts([*_private_folders(root), *_chroot_settings(root)])
     for daemon, options in _OPTIONS.items():

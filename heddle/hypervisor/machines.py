@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import libvirt
@@ -13,9 +13,17 @@ from heddle.errors import HypervisorError
 from heddle.hypervisor import guest_agent
 from heddle.hypervisor.containers import Containers
 from heddle.hypervisor.guest_agent import ExecResult
-from heddle.hypervisor.libvirtd import connect, connection_uri, libvirt_errors
+from heddle.hypervisor.images import TINY
+from heddle.hypervisor.libvirtd import (
+    Progress,
+    connect,
+    connection_uri,
+    ensure_libvirtd,
+    libvirt_errors,
+)
 from heddle.hypervisor.namespaces import exec_in_container, shell_command
 from heddle.hypervisor.status import MachineStatus
+from heddle.hypervisor.tiny import ensure_tiny_image
 from heddle.hypervisor.vms import VirtualMachines
 
 __all__ = [
@@ -25,6 +33,7 @@ __all__ = [
     "console_command",
     "destroy",
     "exec_in",
+    "prepare",
     "reboot",
     "shutdown",
 ]
@@ -59,6 +68,15 @@ class Machines:
         vms = {name: spec for name, spec in specs.items() if spec.machine_kind == "vm"}
         others = {name: spec for name, spec in specs.items() if name not in vms}
         return self._containers.reconcile(others) | self._vms.reconcile(vms)
+
+
+def prepare(images: Iterable[str], progress: Progress) -> None:
+    """What takes long before VMs of these images can start on this host for the
+    first time; ``progress`` is told of each such thing. Raises HypervisorError."""
+    if TINY in images:
+        ensure_tiny_image(progress)
+    with contextlib.closing(ensure_libvirtd(progress)):
+        pass
 
 
 def exec_in(
