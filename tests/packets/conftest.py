@@ -191,14 +191,17 @@ def session_board() -> Iterator[Switchboard]:
         for device in devices.values():
             lab.attach(device, pin)
         world = World(datapath, {name: device.ifindex for name, device in devices.items()})
-        yield Switchboard(datapath, devices, world, events, lab, pin)
+        board = Switchboard(datapath, devices, world, events, lab, pin)
+        with lab.away():  # tests of other folders come before the end of the session
+            yield board
 
 
 @pytest.fixture
-def board(session_board: Switchboard) -> Switchboard:
+def board(session_board: Switchboard) -> Iterator[Switchboard]:
     """The world as packet_world describes it, nothing sent yet."""
-    session_board.reset()
-    return session_board
+    with session_board.lab.entered():
+        session_board.reset()
+        yield session_board
 
 
 @pytest.fixture

@@ -87,8 +87,28 @@ class Lab:
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
+        self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        stack.callback(os.close, self._home)
         self._container = stack.enter_context(own_namespace())
         self._host = stack.enter_context(own_namespace())
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Back in the namespace that the process came from, for a while."""
+        enter(self._home)
+        try:
+            yield
+        finally:
+            enter(self._host)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """In the host's namespace again, when ``away``."""
+        enter(self._host)
+        try:
+            yield
+        finally:
+            enter(self._home)
 
     def tap(self, *, vnet_header: bool = False) -> Device:
         """A TAP that is up. With ``vnet_header`` as QEMU opens it: each frame
