@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from heddle.agent.client import agent_pid
 from heddle.agent.daemon import run_agent, start_detached
 from heddle.cli.options import describe, require_root
+from heddle.errors import AgentError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     require_root("heddle agent")
     if arguments.detach:
+        if pid := agent_pid():
+            raise AgentError(f"an agent of this host runs already: pid {pid}")
         print(f"agent started: pid {start_detached(on_demand=arguments.on_demand)}")
     else:
         run_agent(on_demand=arguments.on_demand)

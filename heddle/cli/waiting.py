@@ -61,15 +61,33 @@ def ready(revision: int, machines: dict[str, str], ports: dict[str, str]) -> Mis
     def missing(facts: Facts) -> str:
         if words := is_applied(facts):
             return words
+        troubles = _port_troubles(facts, ports)
         for machine_id, name in machines.items():
-            _check_machine(name, facts.get(("machine", machine_id), {}), began)
+            fact = facts.get(("machine", machine_id), {})
+            if fact.get("state") == "error" and fact.get("at", "") >= began:
+                raise HypervisorError(
+                    f"{troubles or _machine_trouble(name, fact['error'])} "
+                    "(the agent keeps trying; `heddle down` ends that)"
+                )
         waiting = [n for i, n in machines.items() if not _is_ready(facts.get(("machine", i), {}))]
         if waiting:
-            return _words("machines", "ready", machines, waiting)
+            words = _words("machines", "ready", machines, waiting)
+            return f"{words}; {troubles}" if troubles else words
         waiting = [n for i, n in ports.items() if not _is_active(facts.get(("port", i), {}))]
-        return _words("ports", "active", ports, waiting) if waiting else ""
+        words = _words("ports", "active", ports, waiting) if waiting else ""
+        return f"{words}; {troubles}" if troubles else words
 
     return missing
+
+
+def _port_troubles(facts: Facts, ports: dict[str, str]) -> str:
+    """What the first port that has an error says."""
+    found = ((name, facts.get(("port", i), {}).get("error")) for i, name in ports.items())
+    return next((f"port {name}: {error}" for name, error in found if error), "")
+
+
+def _machine_trouble(name: str, error: str) -> str:
+    return error if error.startswith(f"machine {name}") else f"machine {name}: {error}"
 
 
 def in_state(revision: int, machine_id: str, name: str, state: str) -> Missing:
@@ -101,13 +119,6 @@ def _take(facts: Facts, changes: list[Any]) -> None:
             facts.pop((kind, name), None)
         else:
             facts[(kind, name)] = fact
-
-
-def _check_machine(name: str, fact: dict[str, Any], began: str) -> None:
-    if fact.get("state") == "error" and fact.get("at", "") >= began:
-        raise HypervisorError(
-            f"machine {name}: {fact['error']} (the agent keeps trying; `heddle down` ends that)"
-        )
 
 
 def _is_ready(fact: dict[str, Any]) -> bool:

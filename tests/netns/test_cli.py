@@ -1,0 +1,248 @@
+"""The commands as a user runs them, on a host with containers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+
+import pytest
+from lab import Lab, eventually
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+from topologies import ROUTED
+from wire import mac_of, send
+
+HOT = """
+version: 1
+networks:
+  one: {{cidr: 10.1.0.0/24}}
+  two: {{cidr: 10.2.0.0/24}}
+machines:
+  c0:
+    kind: container
+    nics: [{{network: one, address: 10.1.0.10}}{second}]
+  c1: {{kind: container, nics: [{{network: two, address: 10.2.0.11}}]}}
+"""
+SECOND_NIC = ", {network: two, address: 10.2.0.10}"
+
+
+@pytest.fixture
+def routed(lab: Lab) -> Lab:
+    lab.heddle("up", lab.write(ROUTED))
+    return lab
+
+
+# ---- intent ----------------------------------------------------------------
+
+
+def test_up_says_what_it_does(lab: Lab) -> None:
+    done = lab.heddle("up", lab.write(ROUTED))
+    plan, table = done.stdout.split("\n\n")
+    assert "+ port c0/web: 10.1.0.10, fd00:1::10, mac fa:16:3e:" in plan
+    assert re.search(r"^c1:0 +db +10\.2\.0\.10 fd00:2::10 +hdl\S+ +active$", table, re.MULTILINE)
+    assert "starting the agent" in done.stderr
+    again = lab.heddle("up", lab.write(ROUTED))
+    assert again.stdout.startswith("nothing to change\n")
+
+
+def test_dry_run_changes_nothing(lab: Lab) -> None:
+    file = lab.write(ROUTED)
+    assert "+ machine c0: container" in lab.heddle("apply", file, "--dry-run").stdout
+    assert lab.show()["networks"] == []
+
+
+def test_apply_without_an_agent_stores_and_says_so(lab: Lab) -> None:
+    done = lab.heddle("apply", lab.write(ROUTED))
+    assert "no agent runs: stored, and carried out when one starts" in done.stdout
+    assert lab.links() == []
+    lab.heddle("agent", "--detach")
+    eventually(lambda: len(lab.links()) == 2, "the links")
+
+
+def test_a_nic_is_plugged_into_a_running_machine_and_out_again(lab: Lab) -> None:
+    lab.heddle("up", lab.write(HOT.format(second="")))
+    before = lab.device("c0:0")
+    lab.heddle("apply", lab.write(HOT.format(second=SECOND_NIC)))
+    eventually(lambda: "10.2.0.10" in shown(lab), "the second NIC to be set up")
+    lab.exec("c0", "ping", "-c", "1", "-W", "2", "10.2.0.11")
+    lab.heddle("apply", lab.write(HOT.format(second="")))
+    eventually(lambda: "eth1" not in shown(lab), "the second NIC to go")
+    assert [link["ifname"] for link in lab.links() if link["ifname"] == before]
+
+
+def test_a_wrong_file_changes_nothing(routed: Lab) -> None:
+    before = routed.show("ports")
+    wrong = routed.write(ROUTED.replace("10.2.0.10", "10.9.9.9"), "topology.yaml")
+    done = routed.heddle("up", wrong, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.fullmatch(r"(heddle: .*topology\.yaml:\d+: .*\n)+", done.stderr)
+    assert routed.show("ports") == before
+
+
+def test_down_of_an_unknown_file_is_refused(routed: Lab) -> None:
+    done = routed.heddle("down", "no-such.yaml", check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no such file, and nothing here was made from it" in done.stderr
+    assert len(routed.links()) == 2
+
+
+def test_up_says_what_hinders(lab: Lab) -> None:
+    """The link's name is taken by somebody else: up gives up and says so; once
+    the name is free, it works."""
+    file = lab.write(ROUTED)
+    lab.heddle("apply", file)
+    device = lab.device("c0:0")
+    lab.run("ip", "link", "add", device, "type", "bridge")
+    done = lab.heddle("up", file, "--timeout", "20", check=False)
+    assert done.returncode == 1
+    assert f"heddle: port c0/web: link {device}: " in done.stderr
+    assert f"link {device}" in lab.heddle("show").stdout
+    lab.run("ip", "link", "delete", device)
+    lab.heddle("up", file)
+
+
+def test_interrupted_is_130(routed: Lab) -> None:
+    argv = routed.command(sys.executable, "-m", "heddle.cli.main", "top")
+    with routed.background(argv) as top:
+        assert top.stdout is not None
+        assert top.stdout.readline().startswith("PORT ")
+        top.send_signal(signal.SIGINT)
+        _, error = top.communicate(timeout=20)
+    assert (top.returncode, error) == (130, "\nheddle: interrupted\n")
+
+
+# ---- reading ---------------------------------------------------------------
+
+
+def test_show_works_with_the_agent_dead(routed: Lab) -> None:
+    routed.kill_agent()
+    overview = routed.heddle("show").stdout
+    assert f"agent on {routed.name}: dead." in overview
+    assert re.search(r"^c0 +container +running +yes +10\.1\.0\.10", overview, re.MULTILINE)
+    assert routed.show()["agent"]["state"] == "dead"
+    assert routed.show("port", "c0/web")["status"]["state"] == "active"
+
+
+def test_an_unknown_name_is_a_wrong_request(routed: Lab) -> None:
+    for words in (("show", "machine", "c9"), ("exec", "c9", "--", "true"), ("trace", "c9", "c0")):
+        done = routed.heddle(*words, check=False)
+        assert done.returncode == 2
+        assert done.stderr == "heddle: no machine 'c9'; there is: c0, c1\n"
+
+
+def test_exec_ends_as_its_command_does(routed: Lab) -> None:
+    done = routed.heddle("exec", "c0", "--", "sh", "-c", "echo out; echo error >&2; exit 7",
+                         check=False)  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "error\n")
+    assert routed.heddle("exec", "c0", "--", "no-such-command", check=False).returncode == 127
+
+
+@pytest.mark.parametrize("options", [(), ("--ipv6",), ("--tcp", "80"), ("--udp", "53")])
+def test_trace_tells_the_way(routed: Lab, options: tuple[str, ...]) -> None:
+    report = json.loads(routed.heddle("trace", "c0", "c1", *options, "--json").stdout)
+    assert report["delivered"] is True
+    assert (report["to"], report["device"]) == ("c1:0", routed.device("c1:0"))
+    stages = {stage["stage"]: stage["decision"] for stage in report["stages"]}
+    assert stages["route"] == "route_connected"
+    frame = Ether(bytes.fromhex(report["frame_out"]))
+    assert frame.dst == mac_of(routed, "c1")
+    hops = frame.ttl if IP in frame else frame.hlim
+    assert hops == 63
+    text = routed.heddle("trace", "c0", "c1", *options).stdout
+    assert re.search(r"^  route +connected  \(router main, ", text, re.MULTILINE)
+    assert text.splitlines()[-1].startswith("c1:0 receives  ")
+
+
+def test_trace_tells_why_not(routed: Lab) -> None:
+    """Too large for the other network; nobody there; nobody here."""
+    for words, reason in (
+        (("10.2.0.10", "--size", "1450"), "TOO_BIG"),
+        (("10.2.0.99",), "NO_NEIGHBOR"),
+        (("10.77.0.1",), "NO_ROUTE"),
+        (("10.1.0.99",), "ARP_UNKNOWN"),
+        (("fd00:1::99",), "ND_UNKNOWN"),
+        (("10.1.0.1", "--tcp", "22"), "ROUTER_SERVICE"),
+    ):
+        report = json.loads(routed.heddle("trace", "c0", *words, "--json").stdout)
+        assert (report["delivered"], report["reason"]) == (False, reason)
+        text = routed.heddle("trace", "c0", *words).stdout
+        assert f"dropped: {reason}: " in text
+        assert "\nwhat to do: " in text
+
+
+def test_trace_is_not_traffic(routed: Lab) -> None:
+    routed.heddle("trace", "c0", "10.77.0.1")
+    assert json.loads(routed.heddle("drops", "--json").stdout) == []
+
+
+def test_drops_are_counted_and_followed(routed: Lab) -> None:
+    argv = routed.command(sys.executable, "-m", "heddle.cli.main", "drops", "--follow", "--json")
+    forged = Ether(src=mac_of(routed, "c0"), dst="fa:16:3e:00:00:01") / IP(
+        src="10.1.0.77", dst="10.2.0.10"
+    ) / UDP(sport=1, dport=2)  # fmt: skip
+    with routed.background(argv) as follow:
+        assert follow.stdout is not None
+        # Whether it listens yet nobody tells: send until it has heard.
+        send(routed, "c0", forged)
+        eventually(lambda: counts(routed).get(("c0:0", "SOURCE_IP")), "the drop to be counted")
+        lines = Lines(follow.stdout.fileno())
+        event = eventually(lambda: send(routed, "c0", forged) or lines.first(), "an event")
+    found = json.loads(event)
+    assert (found["port"], found["reason"], found["stage"]) == ("c0:0", "SOURCE_IP", "guard")
+    assert "IPv4 10.1.0.77 > 10.2.0.10, TTL 64, UDP 1 > 2" in found["summary"]
+    table = routed.heddle("drops", "--port", "c0").stdout
+    assert re.search(r"^c0:0 +\d+ +\d+ +SOURCE_IP +the source address", table, re.MULTILINE)
+    assert routed.heddle("drops", "--port", "c1").stdout == "no packet was dropped\n"
+
+
+def test_top_shows_rates(routed: Lab) -> None:
+    pinging = routed.inside("c0", "ping", "-q", "-i", "0.002", "10.2.0.10")
+
+    def busy() -> list[dict[str, float]]:
+        rows = json.loads(routed.heddle("top", "--json").stdout)
+        return [row for row in rows if row["port"] == "c1:0" and row["to_vm_packets"] > 50]
+
+    with routed.background(pinging):
+        row = eventually(busy, "rates")[0]
+        assert row["from_vm_packets"] > 50
+        assert row["to_vm_bits"] > row["to_vm_packets"] * 8 * 64
+        text = routed.heddle("top", "--once").stdout
+    assert text.splitlines()[0].split()[:2] == ["PORT", "NETWORK"]
+
+
+def test_one_agent_per_host(routed: Lab) -> None:
+    done = routed.heddle("agent", check=False)
+    assert done.returncode == 1
+    assert f"an agent of this host runs already: pid {routed.agent_pid()}" in done.stderr
+    done = routed.heddle("agent", "--detach", check=False)
+    assert "an agent of this host runs already" in done.stderr
+
+
+def counts(lab: Lab) -> dict[tuple[str, str], int]:
+    rows = json.loads(lab.heddle("drops", "--json").stdout)
+    return {(row["port"], row["reason"]): row["packets"] for row in rows}
+
+
+def shown(lab: Lab) -> str:
+    return lab.exec("c0", "ip", "address").stdout
+
+
+class Lines:
+    """Lines of a pipe, without waiting for them."""
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_blocking(descriptor, False)
+        self._descriptor = descriptor
+        self._text = b""
+
+    def first(self) -> str:
+        """The first line; empty as long as there is none."""
+        try:
+            self._text += os.read(self._descriptor, 1 << 16)
+        except BlockingIOError:
+            return ""
+        return self._text.split(b"\n")[0].decode() if b"\n" in self._text else ""
