@@ -1,7 +1,8 @@
 """Runs a command as on a machine of its own, and tells what it leaves behind.
 
 The machine is a network and a mount namespace: an uplink that carries nothing
-else, and no file of others in /var/tmp, /run/netns and the BPF file system.
+else and leads nowhere, and no file of others in /var/tmp, /run/netns and the BPF
+file system.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +23,9 @@ DEADLINE = 240  # seconds, for anything that is waited for
 
 _MACHINE = """
 set -e
+mkdir -p /var/lib/heddle/images
+mount --bind "$1" /var/lib/heddle/images
+shift
 ip link set lo up
 ip link add uplink type veth peer name outside
 echo 1 >/proc/sys/net/ipv6/conf/uplink/disable_ipv6
@@ -85,14 +89,12 @@ class Running:
 
 
 @contextmanager
-def private_machine(
-    *command: str | Path, environment: Mapping[str, str] | None = None
-) -> Iterator[Running]:
-    """Start ``command`` in the checkout; end it with SIGINT if it still runs."""
+def private_machine(*command: str | Path, images: Path) -> Iterator[Running]:
+    """Start ``command`` in the checkout; end it with SIGINT if it still runs.
+    ``images`` is a folder of guest images, since no mirror can be reached."""
     process = subprocess.Popen(
-        ["unshare", "--net", "--mount", "bash", "-c", _MACHINE, "bash", *command],
+        ["unshare", "--net", "--mount", "bash", "-c", _MACHINE, "bash", images, *command],
         cwd=CHECKOUT,
-        env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

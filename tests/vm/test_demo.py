@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from private_machine import private_machine
 
 
-def test_demo_shows_that_the_guests_talk() -> None:
-    with private_machine("scripts/demo") as demo:
+def test_demo_shows_that_the_guests_talk(tiny_folder: Path) -> None:
+    with private_machine("scripts/demo", images=tiny_folder.parent) as demo:
         exit_code, output = demo.finish()
     assert exit_code == 0, output
     assert "5 packets transmitted, 5 packets received, 0% packet loss" in output, output
@@ -19,8 +20,8 @@ def test_demo_shows_that_the_guests_talk() -> None:
     assert re.search(r"^frames sent +\d+ +\d+ +0$", output, re.MULTILINE), output
 
 
-def test_ctrl_c_leaves_nothing() -> None:
-    with private_machine("scripts/demo") as demo:
+def test_ctrl_c_leaves_nothing(tiny_folder: Path) -> None:
+    with private_machine("scripts/demo", images=tiny_folder.parent) as demo:
         demo.wait_for_program("qemu-system")
         demo.interrupt()
         exit_code, output = demo.finish()
