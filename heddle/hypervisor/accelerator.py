@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 KVM_DEVICE = Path("/dev/kvm")
 
 
+@functools.cache
 def accelerator() -> str:
     """``kvm`` or ``qemu`` (software emulation), as libvirt calls them.
 

@@ -19,7 +19,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
@@ -32,8 +32,9 @@ from heddle.hypervisor.packages import dependency_matching, unpack
 
 _KERNEL_PACKAGE = "linux-image-cloud-amd64"
 _PACKAGES = ("busybox-static", "dhcpcd-base", "iperf3", "qemu-guest-agent")
+_BUSYBOX = "bin/busybox"
 _PROGRAMS = {  # place in the guest: places in the packages, by distribution release
-    "bin/busybox": ("bin/busybox", "usr/bin/busybox"),
+    _BUSYBOX: ("bin/busybox", "usr/bin/busybox"),
     "bin/iperf3": ("usr/bin/iperf3",),
     "sbin/dhcpcd": ("usr/sbin/dhcpcd", "sbin/dhcpcd"),
     "sbin/qemu-ga": ("usr/sbin/qemu-ga",),
@@ -141,27 +142,33 @@ def _write_initramfs(archive: Archive, tree: Path, release: str) -> None:
         archive.add_file(name, content, executable=True)
     _add_programs(archive, tree)
     _add_modules(archive, tree / "lib/modules" / release)
-    archive.add_link("init", "bin/busybox")
+    archive.add_link("init", _BUSYBOX)
     archive.close()
 
 
 def _add_programs(archive: Archive, tree: Path) -> None:
+    programs = {place: _first(tree, place, sources) for place, sources in _PROGRAMS.items()}
     libraries: set[Path] = set()
-    for place, sources in _PROGRAMS.items():
-        program = next((tree / name for name in sources if (tree / name).exists()), None)
-        if program is None:
-            raise HypervisorError(
-                f"the packages of the tiny guest hold no {place}: this release of the "
-                "distribution is not supported, give the machine an image of its own"
-            )
+    for place, program in programs.items():
         archive.add_file(place, program.read_bytes(), executable=True)
-        if place != "bin/busybox":  # that one is static
+        if place != _BUSYBOX:  # that one is static
             libraries |= _libraries(tree, program)
     for library in sorted(libraries):
         content = library.read_bytes()
         archive.add_file(f"{_LIBRARY_FOLDERS[0]}/{library.name}", content, executable=True)
     archive.add_file(_LOADER, _loader(tree).read_bytes(), executable=True)
-    _add_applets(archive, tree / "bin/busybox")
+    _add_applets(archive, programs[_BUSYBOX])
+
+
+def _first(tree: Path, what: str, places: Iterable[str]) -> Path:
+    """The first of ``places`` that the packages have."""
+    for place in places:
+        if (tree / place).exists():
+            return tree / place
+    raise HypervisorError(
+        f"the packages of the tiny guest hold no {what}: this release of the "
+        "distribution is not supported, give the machine an image of its own"
+    )
 
 
 def _add_applets(archive: Archive, busybox: Path) -> None:
@@ -170,7 +177,7 @@ def _add_applets(archive: Archive, busybox: Path) -> None:
     for applet in done.stdout.split():
         place = applet.removeprefix("usr/")
         if place not in archive and place != "linuxrc":
-            archive.add_link(place, "/bin/busybox")
+            archive.add_link(place, f"/{_BUSYBOX}")
 
 
 def _libraries(tree: Path, program: Path) -> set[Path]:
@@ -191,12 +198,18 @@ def _libraries(tree: Path, program: Path) -> set[Path]:
 
 
 def _loader(tree: Path) -> Path:
-    return tree / _LIBRARY_FOLDERS[0] / Path(_LOADER).name
+    name = Path(_LOADER).name
+    return _first(tree, name, (f"{folder}/{name}" for folder in _LIBRARY_FOLDERS))
 
 
 def _add_modules(archive: Archive, folder: Path) -> None:
     """Driver modules, and the order in which they go in."""
     files = {path.stem.replace("-", "_"): path for path in folder.rglob("*.ko")}
+    if not files:
+        raise HypervisorError(
+            f"kernel package {folder.name} holds no module that can be read: "
+            "give the machine an image of its own"
+        )
     order: list[str] = []
     for module in _MODULES:
         _add_module(archive, files, module, order)

@@ -30,7 +30,7 @@ from heddle.hypervisor.domain import (
     read_nics,
 )
 from heddle.hypervisor.images import TINY, boot_disk, boot_tiny, check_reachable
-from heddle.hypervisor.interfaces import IFF_RUNNING, IFF_UP, interface_flags
+from heddle.hypervisor.interfaces import is_deserted, is_there
 from heddle.hypervisor.libvirtd import connect, ensure_libvirtd, libvirt_errors
 from heddle.hypervisor.status import MachineStatus
 
@@ -201,7 +201,7 @@ class VirtualMachines:
 
     def _start(self, domain: libvirt.virDomain, spec: MachineSpec) -> MachineStatus:
         for nic in spec.nics:
-            if interface_flags(nic.device) is None:
+            if not is_there(nic.device):
                 waiting = f"machine {spec.name} waits for its link {nic.device}: see heddle show"
                 return MachineStatus("stopped", False, waiting)
         domain.create()
@@ -233,7 +233,7 @@ class VirtualMachines:
         surplus = [
             (device, mac)
             for device, mac in plugged.items()
-            if device not in wanted or wanted[device].mac != mac or _is_deserted(device)
+            if device not in wanted or wanted[device].mac != mac or is_deserted(device)
         ]
         for device, mac in surplus:
             self._unplug(domain, device, mac)
@@ -251,7 +251,7 @@ class VirtualMachines:
             domain.detachDeviceFlags(what, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
     def _plug_one(self, domain: libvirt.virDomain, spec: MachineSpec, nic: Nic) -> None:
-        if interface_flags(nic.device) is None:
+        if not is_there(nic.device):
             return  # the applier is about to make it
         log.info("machine %s: plugging in %s", spec.name, nic.device)
         with libvirt_errors(f"machine {spec.name}: NIC {nic.mac} can't be plugged in"):
@@ -291,12 +291,6 @@ def _boot_of(spec: MachineSpec, before: str | None) -> Boot:
         return boot_tiny(partial(log.info, "machine %s: %s", spec.name))
     disk = Path(spec.image)
     return boot_disk(disk, read_disk_format(before, disk) if before else None)
-
-
-def _is_deserted(device: str) -> bool:
-    """Whether a TAP is up and no QEMU holds it: it does not run then."""
-    flags = interface_flags(device)
-    return flags is not None and bool(flags & IFF_UP) and not flags & IFF_RUNNING
 
 
 def _is_ready(domain: libvirt.virDomain, run: _Run, spec: MachineSpec) -> bool:
