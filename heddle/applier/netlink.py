@@ -47,7 +47,7 @@ _BATCH = 256
 _BATCH_READ = 64
 _BATCH_BYTES = 128 << 10  # below the default limit of one send
 _RECEIVE_BUFFER = 4 << 20
-_DATAGRAM = 1 << 18
+_DATAGRAM = 1 << 16  # the kernel sends at most 32 kB at once
 
 
 class Request(NamedTuple):
@@ -124,6 +124,7 @@ class Netlink:
         except OSError as error:
             raise KernelError(f"netlink: {error.strerror}; run as root") from error
         self._sequence = 0
+        self._received = memoryview(bytearray(_DATAGRAM))
 
     def close(self) -> None:
         self._socket.close()
@@ -155,7 +156,8 @@ class Netlink:
         return results
 
     def dump(self, request: Request) -> list[bytes]:
-        """Bodies of all objects that the request matches, as of one moment."""
+        """Bodies of all objects that the request matches, as of one moment.
+        KernelError when the kernel refuses."""
         while True:
             bodies, consistent = self._dump(request)
             if consistent:
@@ -166,7 +168,7 @@ class Netlink:
     def _batch(self, requests: Sequence[Request]) -> list[OSError | None]:
         first, last = self._send(requests, acknowledge=NLM_F_ACK)
         results: list[OSError | None] = [None] * len(requests)
-        for answer in self._answers(last):
+        for answer in self._answers(first, last):
             results[answer.sequence - first] = _error_of(answer)
         return results
 
@@ -174,7 +176,7 @@ class Netlink:
         first, last = self._send(requests, acknowledge=NLM_F_ACK)
         missing = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         results: list[bytes | OSError] = [missing] * len(requests)
-        for answer in self._answers(last):
+        for answer in self._answers(first, last):
             error = _error_of(answer)
             if error is not None:
                 results[answer.sequence - first] = error
@@ -192,7 +194,7 @@ class Netlink:
                     continue
                 error = _error_of(answer)
                 if error is not None:
-                    raise error
+                    raise KernelError(f"netlink: list: {error.strerror}") from error
                 consistent &= not answer.flags & _NLM_F_DUMP_INTR
                 if answer.kind == _NLMSG_DONE:
                     return bodies, consistent
@@ -207,21 +209,28 @@ class Netlink:
             flags = asked | NLM_F_REQUEST | (acknowledge if sequence == last else 0)
             padding = bytes(-len(body) % 4)
             parts.append(_HEADER.pack(16 + len(body), kind, flags, sequence, 0) + body + padding)
-        self._socket.send(b"".join(parts))
+        try:
+            self._socket.send(b"".join(parts))
+        except OSError as error:
+            raise KernelError(f"netlink: send: {error.strerror}") from error
         return first, last
 
-    def _answers(self, last: int) -> Iterator[Answer]:
+    def _answers(self, first: int, last: int) -> Iterator[Answer]:
         """Answers to the requests under way, up to the acknowledgement of the last."""
         while True:
             for answer in split(self._receive()):
-                if answer.sequence > last:
-                    continue
+                if not first <= answer.sequence <= last:
+                    continue  # to a request whose answers could not be read
                 yield answer
                 if answer.sequence == last and answer.kind == _NLMSG_ERROR:
                     return
 
     def _receive(self) -> bytes:
-        return self._socket.recv(_DATAGRAM)
+        try:
+            size = self._socket.recv_into(self._received)
+        except OSError as error:
+            raise KernelError(f"netlink: receive: {error.strerror}") from error
+        return bytes(self._received[:size])
 
 
 def widen(netlink_socket: socket.socket) -> None:

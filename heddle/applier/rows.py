@@ -76,6 +76,7 @@ class Rows:
         for row, value in changes.items():
             if value is None:
                 self.wanted.pop(row, None)
+                self._failures.pop(row, None)
             else:
                 self.wanted[row] = value
 
@@ -99,23 +100,26 @@ class Rows:
 
     def plan(self, rows: Iterable[RowKey], tables: set[str]) -> dict[str, TablePlan]:
         """How to make these rows, and these tables as a whole, right."""
-        plans = {table: self._plan_table(table) for table in tables}
+        plans = self._plan_tables(tables)
         for row in rows:
             if row.table not in tables:
                 self._plan_row(plans.setdefault(row.table, TablePlan()), row)
         return {table: plans[table] for table in TABLE_ORDER if plans.get(table)}
 
-    def _plan_table(self, table: str) -> TablePlan:
-        wanted: dict[bytes, bytes] = {}
-        origin: dict[bytes, RowKey] = {}
-        for row, value in self.wanted.items():
-            if row.table == table:
-                packed = self._pack(row, value)
+    def _plan_tables(self, tables: set[str]) -> dict[str, TablePlan]:
+        wanted: dict[str, dict[bytes, bytes]] = {table: {} for table in tables}
+        origin: dict[str, dict[bytes, RowKey]] = {table: {} for table in tables}
+        if tables:
+            for row, value in self.wanted.items():
+                packed = self._pack(row, value) if row.table in tables else None
                 if packed is not None:
-                    wanted[packed[0]] = packed[1]
-                    origin[packed[0]] = row
-        plan = diff_table(wanted, self._held[table])
-        return TablePlan(plan.new, plan.changed, plan.removed, origin)
+                    wanted[row.table][packed[0]] = packed[1]
+                    origin[row.table][packed[0]] = row
+        differences = {table: diff_table(wanted[table], self._held[table]) for table in tables}
+        return {
+            table: TablePlan(plan.new, plan.changed, plan.removed, origin[table])
+            for table, plan in differences.items()
+        }
 
     def _plan_row(self, plan: TablePlan, row: RowKey) -> None:
         held = self._held[row.table]
@@ -126,7 +130,6 @@ class Rows:
                 plan.want(*packed, held.get(packed[0]))
                 plan.origin[packed[0]] = row
             return
-        self._failures.pop(row, None)
         try:
             key = self._packer.key(row.table, row.key)
         except MissingLinkError:

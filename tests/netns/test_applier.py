@@ -294,6 +294,12 @@ def _replace_filter(host: ApplierHost, device: str) -> None:
         other.rmdir()
 
 
+def _rename(_: ApplierHost, device: str) -> None:
+    run("ip", "link", "set", device, "down")  # else Linux 6.1 refuses
+    run("ip", "link", "set", device, "name", "stolen")
+    run("ip", "link", "set", "stolen", "up")
+
+
 def _command(*words: str) -> Callable[[ApplierHost, str], None]:
     def damage(_: ApplierHost, device: str) -> None:
         run(*[device if word == "DEVICE" else word for word in words])
@@ -322,7 +328,7 @@ LINK_DAMAGES: dict[str, tuple[Callable[[ApplierHost, str], None], str]] = {
     "alias": (_command("ip", "link", "set", "DEVICE", "alias", "mine"), "~ link DEVICE: alias"),
     "no alias": (_command("ip", "link", "set", "DEVICE", "alias", ""), "~ link DEVICE: alias"),
     "down": (_command("ip", "link", "set", "DEVICE", "down"), "~ link DEVICE: up"),
-    "renamed": (_command("ip", "link", "set", "DEVICE", "name", "stolen"), "~ link DEVICE: name"),
+    "renamed": (_rename, "~ link DEVICE: name"),
 }
 
 
