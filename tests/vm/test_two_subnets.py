@@ -175,6 +175,17 @@ def test_a_nic_is_added_and_removed_by_apply(lab: Lab) -> None:
     assert boot_id(lab, "vm0") == boot
 
 
+def test_power_by_command(lab: Lab) -> None:
+    lab.heddle("vm", "shutdown", "vm1")
+    assert states(lab) == {"vm0": "running", "vm1": "stopped"}
+    refused = lab.heddle("exec", "vm1", "--", "true", check=False)
+    assert refused.returncode == 1
+    assert "vm1 is not running: run heddle vm start vm1" in refused.stderr
+    lab.heddle("vm", "start", "vm1", "--timeout", "240")
+    assert states(lab) == {"vm0": "running", "vm1": "running"}
+    assert "ttl=63" in in_guest(lab, "vm0", "ping", "-c", "1", "-W", "10", VM1)
+
+
 def test_guests_live_on_without_the_agent(lab: Lab) -> None:
     boot = boot_id(lab, "vm0")
     lab.kill_agent()
@@ -185,6 +196,11 @@ def test_guests_live_on_without_the_agent(lab: Lab) -> None:
 
 def boot_id(lab: Lab, machine: str) -> str:
     return in_guest(lab, machine, "cat", "/proc/sys/kernel/random/boot_id")
+
+
+def states(lab: Lab) -> dict[str, str]:
+    listed = json.loads(lab.heddle("vm", "list", "--json").stdout)
+    return {item["name"]: item["status"]["state"] for item in listed}
 
 
 def devices(lab: Lab, machine: str) -> list[str]:
