@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 HEDDLE_COLOUR = "#1b6ca8"
 PEER_COLOUR = "#b8bec6"
-MISSED_COLOUR = "#b3261e"
 COLUMNS = 2
 
 
@@ -39,30 +38,26 @@ def draw(outcomes: Sequence[Outcome], path: Path) -> None:
 
 
 def _draw_panel(panel: Axes, outcome: Outcome) -> None:
-    panel.set_title(outcome.figure.title, fontsize=10, loc="left")
+    panel.set_title(outcome.figure.title, fontsize=9, loc="left")
     if outcome.measured is None:
-        panel.text(0.02, 0.5, f"not measured: {outcome.error}"[:120], wrap=True, fontsize=8)
+        panel.text(0, 0.5, f"not measured: {outcome.error}", wrap=True, fontsize=8)
         panel.set_axis_off()
         return
     contenders = outcome.measured.contenders
-    colours = [HEDDLE_COLOUR if "heddle" in name else PEER_COLOUR for name in contenders]
+    colours = [HEDDLE_COLOUR if name == "heddle" else PEER_COLOUR for name in contenders]
     bars = panel.barh(list(contenders), list(contenders.values()), color=colours)
     panel.bar_label(bars, fmt="%.4g", padding=3, fontsize=8)
     panel.invert_yaxis()
     panel.margins(x=0.15)
-    panel.set_xlabel(outcome.measured.unit, fontsize=8)
+    panel.set_xlabel("\n".join([outcome.measured.unit, *_notes(outcome)]), fontsize=8)
     panel.tick_params(labelsize=8)
     panel.spines[["top", "right"]].set_visible(False)
-    _note_goals(panel, outcome)
 
 
-def _note_goals(panel: Axes, outcome: Outcome) -> None:
-    """Below the bars: each value beside its goal."""
-    for number, row in enumerate(outcome.rows()):
-        panel.annotate(
-            f"{row.name}: {row.value:.3g} (goal {row.goal})",
-            xy=(0, -0.32 - 0.11 * number),
-            xycoords="axes fraction",
-            fontsize=8,
-            color="black" if row.holds else MISSED_COLOUR,
-        )
+def _notes(outcome: Outcome) -> list[str]:
+    """Each value beside its goal."""
+    marks = {True: "\N{CHECK MARK}", False: "\N{BALLOT X}"}
+    return [
+        f"{marks[row.holds]} {row.name}: {row.value:.3g} (goal {row.goal})"
+        for row in outcome.rows()
+    ]

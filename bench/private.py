@@ -54,7 +54,7 @@ def as_init(main: Callable[[], int]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us ends us
     child = os.fork()
     if child == 0:
-        _claim_cpus()
+        os.setsid()
         return main()
     while True:
         pid, status = os.wait()
@@ -62,13 +62,12 @@ def as_init(main: Callable[[], int]) -> int:
             return abs(os.waitstatus_to_exitcode(status))
 
 
-def _claim_cpus() -> None:
-    """Go before other work of the machine, also where the kernel shares CPU time
-    between sessions instead of processes."""
-    os.setsid()
+def claim_cpus(pid: int) -> None:
+    """Let the session of a process go before other work of the machine, also
+    where the kernel shares CPU time between sessions instead of processes."""
     with contextlib.suppress(FileNotFoundError):
-        Path("/proc/self/autogroup").write_text(str(PRIORITY), encoding="ascii")
-    os.nice(PRIORITY)
+        Path(f"/proc/{pid}/autogroup").write_text(str(PRIORITY), encoding="ascii")
+    os.setpriority(os.PRIO_PROCESS, pid, PRIORITY)
 
 
 def furnish() -> None:
@@ -84,6 +83,7 @@ def furnish() -> None:
     run("mount", "-t", "sysfs", "sysfs", "/sys")
     run("mount", "--rbind", str(cgroups), "/sys/fs/cgroup")
     run("mount", "-t", "bpf", "bpf", "/sys/fs/bpf")
+    claim_cpus(os.getpid())
     run("ip", "link", "set", "lo", "up")
     run("ip", "netns", "attach", HOST_NAMESPACE, str(os.getpid()))
 

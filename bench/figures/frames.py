@@ -51,7 +51,7 @@ def _meter(pair: Pair) -> Callable[[], float]:
 
 FIGURE = Figure(
     "frames",
-    "64-byte frames, containers in two subnets, one core including the generator",
+    "64-byte frames, containers in two subnets, generator included",
     {
         "frames-of-ip-forwarding": at_least(1.05, "of Linux IP forwarding"),
         "frames-of-bridge": at_least(1.4, "of a Linux bridge"),

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-from bench import product
+from bench import private, product
 from bench.commands import BenchError, progress, run
 from bench.product import RECEIVER, RECEIVER_IP, SENDER, heddle
 from bench.report import Figure, Measured, at_least
@@ -20,8 +21,8 @@ from heddle.agent.daemon import stop_running
 from heddle.hypervisor.tiny import ensure_tiny_image
 from heddle.paths import host_name, pin_dir
 
-ROUNDS = 9
-SECONDS = 3
+ROUNDS = 15
+SECONDS = 2
 BRIDGE = "bench-bridge"
 BRIDGED = {SENDER: "10.88.0.2", RECEIVER: "10.88.0.3"}
 PATIENCE = 20.0  # seconds until a path carries packets
@@ -38,6 +39,7 @@ def measure() -> Measured:
         _in_guest(name, "ip", "address", "add", f"{address}/24", "dev", "eth0")
     _in_guest(RECEIVER, "iperf3", "-s", "-D")
     stop_running()
+    _give_cpus()
     taps = _Taps()
     contenders = {
         "heddle": _stream(taps.give_to_heddle, RECEIVER_IP),
@@ -75,6 +77,15 @@ def _await_ping(address: str) -> None:
                 raise
         else:
             return
+
+
+def _give_cpus() -> None:
+    """A core to each of the two QEMUs, with all its threads."""
+    commands = Path("/proc").glob("[0-9]*/comm")
+    pids = [path.parent.name for path in commands if path.read_text().startswith("qemu-system")]
+    for cpu, pid in enumerate(sorted(pids)):
+        private.claim_cpus(int(pid))
+        run("taskset", "--all-tasks", "--cpu-list", "--pid", str(cpu), pid)
 
 
 class _Taps:
