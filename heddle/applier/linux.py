@@ -122,6 +122,7 @@ class LinuxKernel:
         return self._maker.make(links)
 
     def fix_links(self, fixes: Sequence[LinkFix]) -> dict[str, str]:
+        self._maker.settle()  # up with nobody at the other end costs least
         requests = [(fix.link.name, request) for fix in fixes for request in self._requests_of(fix)]
         failures: dict[str, str] = {}
         errors = self._netlink.batch([request for _, request in requests])
@@ -164,6 +165,7 @@ class LinuxKernel:
         return f"{link.peer} in {link.namespace}: {error.strerror}" if error else None
 
     def remove_links(self, indexes: Mapping[str, int]) -> dict[str, str]:
+        self._maker.settle()
         if len(indexes) == 1:
             requests = [links.delete(index) for index in indexes.values()]
             errors = self._netlink.batch(requests)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import socket
+import threading
 from collections.abc import Iterator, Sequence
 
 from heddle.applier import filters, links, namespaces, tap
@@ -19,6 +21,7 @@ from heddle.errors import KernelError
 # Links made in one go, each of which has a descriptor open meanwhile: well
 # below the usual limit of 1024, and enough to spread the cost of system calls.
 _AT_ONCE = 256
+_DESCRIPTORS_FOR_OTHERS = 512
 
 _New = list[tuple[Link, int]]  # links that are there, with their ifindexes
 
@@ -30,25 +33,51 @@ class LinkMaker:
         self._netlink = netlink
         self._filter = filters.bpf_options(program_fd, PROGRAM)
         self._control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._closing: threading.Thread | None = None
 
     def close(self) -> None:
+        self.settle()
         self._control.close()
 
     def make(self, wanted: Sequence[Link]) -> Made:
+        """Make links; many TAPs can be opened by others only after ``settle``."""
+        self.settle()
         made = Made({}, {})
-        for part in _portions([link for link in wanted if not link.is_veth]):
-            self._make_taps(part, made)
+        self._make_all_taps([link for link in wanted if not link.is_veth], made)
         for part in _portions([link for link in wanted if link.is_veth]):
             self._make_veths(part, made)
         return made
+
+    def settle(self) -> None:
+        """Wait until the descriptors of new TAPs are closed."""
+        if self._closing is not None:
+            self._closing.join()
+            self._closing = None
 
     def filter(self, index: int) -> Iterator[Request]:
         """What puts our program at the ingress of a link."""
         yield filters.add_ingress(index)
         yield filters.attach(index, self._filter)
 
-    def _make_taps(self, wanted: Sequence[Link], made: Made) -> None:
-        """TAPs are kept only when all is in place: dying before leaves nothing."""
+    def _make_all_taps(self, wanted: Sequence[Link], made: Made) -> None:
+        """To close a TAP is to wait for an RCU grace period. When they are many
+        a thread does it, while the caller goes on to pack and write rows."""
+        room = _room_for_descriptors() if len(wanted) > _AT_ONCE else 0
+        opened: list[int] = []
+        try:
+            for part in _portions(wanted):
+                opened += self._make_taps(part, made)
+                if len(opened) + _AT_ONCE > room:
+                    _close_all(opened)
+                    opened = []
+        finally:
+            if opened:
+                self._closing = threading.Thread(target=_close_all, args=(opened,), name="taps")
+                self._closing.start()
+
+    def _make_taps(self, wanted: Sequence[Link], made: Made) -> list[int]:
+        """TAPs are kept only when all is in place: dying before leaves nothing.
+        Returns descriptors to be closed."""
         with contextlib.ExitStack() as opened:
             new: _New = []
             descriptors: dict[str, int] = {}
@@ -65,6 +94,8 @@ class LinkMaker:
             for link, _ in new:
                 if link.name in made.indexes:
                     tap.keep(descriptors[link.name])
+            opened.pop_all()
+            return list(descriptors.values())
 
     def _make_veths(self, wanted: Sequence[Link], made: Made) -> None:
         with contextlib.ExitStack() as opened:
@@ -124,6 +155,18 @@ def silence(link: Link) -> str | None:
     except OSError as error:
         return f"turn IPv6 off: {error.strerror}"
     return None
+
+
+def _room_for_descriptors() -> int:
+    """How many may be open at once, after asking for as many as are allowed."""
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
+    return allowed - _DESCRIPTORS_FOR_OTHERS
+
+
+def _close_all(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _portions(wanted: Sequence[Link]) -> Iterator[Sequence[Link]]:
