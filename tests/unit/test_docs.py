@@ -54,6 +54,13 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert missing == []
 
 
+def test_every_page_is_in_the_index() -> None:
+    index = CHECKOUT / "docs/README.md"
+    assert {page.name for page in index.parent.glob("*.md")} - {index.name} <= set(
+        LINK.findall(index.read_text())
+    )
+
+
 @pytest.mark.parametrize("line", _every(commands))
 def test_commands_would_be_accepted(line: str) -> None:
     words = shlex.split(line, comments=True)
