@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from heddle.agent.facts import Facts, Key
 from heddle.compiler.state import HostDelta, Link, MachineSpec
@@ -12,6 +11,14 @@ from heddle.hypervisor.machines import MachineStatus
 
 _ALIAS = "heddle:port:"
 _PLUGGED = ("running", "booting")  # states of a machine that holds its NICs
+
+
+class Look(NamedTuple):
+    """One look at the machines: how many there were, this one included, and
+    which revision of intent was known when it began."""
+
+    look: int
+    revision: int
 
 
 class Board:
@@ -88,13 +95,19 @@ class Board:
         self._write_ports(self._links)
 
     def machines(
-        self, statuses: Mapping[str, MachineStatus], specs: Mapping[str, MachineSpec]
+        self,
+        statuses: Mapping[str, MachineStatus],
+        specs: Mapping[str, MachineSpec],
+        look: Look,
     ) -> None:
         """After the machines were reconciled: ``statuses`` has all of them, and
         says how they are for ``specs``, which may not be the wanted ones any more."""
         for machine_id, status in statuses.items():
-            fact = _machine_fact(status)
-            fact["ready"] &= self._specs.get(machine_id) is specs.get(machine_id)
+            current = self._specs.get(machine_id) is specs.get(machine_id)
+            ready = status.ready and current
+            fact = {"state": status.state, "ready": ready, "error": status.error}
+            if status.state == "error":  # who waits must know a new failure from an old one
+                fact |= look._asdict()
             self._facts.put(("machine", machine_id), fact)
             self._machine_is(machine_id, status.state)
         known = statuses.keys() | self._specs.keys() | {name for _, name in self._rejected}
@@ -156,14 +169,6 @@ class Board:
         up = ifindex is not None and machine in _PLUGGED
         state = "error" if error else "active" if up else "down"
         return {"state": state, "device": device, "ifindex": ifindex, "error": error}
-
-
-def _machine_fact(status: MachineStatus) -> dict[str, Any]:
-    fact = {"state": status.state, "ready": status.ready, "error": status.error}
-    if status.state == "error":
-        # Who waits must be able to tell a new failure from an old one.
-        fact["at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return fact
 
 
 def _port_id(link: Link) -> str:

@@ -5,7 +5,8 @@ op          answer
 ==========  =====================================================================
 ping        ``{"ok": true, "pid": ..., "version": ...}``
 status      the agent's own fact: revision applied, repairs, errors, ...
-reconcile   looks for damage now instead of within two seconds
+reconcile   looks for damage and at the machines now instead of within seconds;
+            ``{"look": n}``: errors of machines with a lower ``look`` are older
 facts       stream of ``{"facts": [[kind, id, fact or null], ...]}``: first all,
             then what changes
 events      stream of drop events, from now on
@@ -36,7 +37,7 @@ class Controlled(Protocol):
 
     def describe(self) -> Message: ...
 
-    def reconcile(self) -> None: ...
+    def reconcile(self) -> int: ...
 
     def stop(self) -> None: ...
 
@@ -106,8 +107,7 @@ class ControlServer:
             yield {"facts": [[kind, name, fact] for (kind, name), fact in batch.items()]}
 
     def _reconcile(self) -> Message:
-        self._agent.reconcile()
-        return {}
+        return {"look": self._agent.reconcile()}
 
     def _stop(self) -> Message:
         self._agent.stop()

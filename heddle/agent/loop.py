@@ -34,7 +34,7 @@ from typing import Any, Protocol
 
 from heddle import __version__
 from heddle.agent.advertise import Advertiser, Send
-from heddle.agent.board import Board
+from heddle.agent.board import Board, Look
 from heddle.agent.control import ControlServer
 from heddle.agent.facts import Fact, Facts, Key
 from heddle.agent.kernelwork import KernelWork
@@ -65,6 +65,10 @@ class Machines(Protocol):
     """Brings machines to their wanted state; blocks while it does."""
 
     def reconcile(self, specs: Mapping[str, MachineSpec]) -> dict[str, MachineStatus]: ...
+
+    def retry(self) -> None:
+        """Let the next ``reconcile`` try at once what failed before."""
+        ...
 
 
 class DropRecords(Protocol):
@@ -110,6 +114,8 @@ class Agent:
         self._listeners: set[asyncio.Queue[DropEvent]] = set()
         self._started_at = _now()
         self._revision: int | None = None  # applied
+        self._looks = 0  # at machines, so far
+        self._impatient = False  # what failed shall be tried again at the next look
         self._bulky = False  # much was handled at once since memory was given back
         self._repaired = 0
         self._repairs: deque[dict[str, str]] = deque(maxlen=REPAIRS_KEPT)
@@ -169,10 +175,13 @@ class Agent:
             "errors": dict(self._errors),
         }
 
-    def reconcile(self) -> None:
-        """Look for damage now."""
+    def reconcile(self) -> int:
+        """Look for damage now, and try again what failed. Returns the number of
+        the look at machines that comes of it: older errors are of the past."""
         self._kernel.suspicion.set()
+        self._impatient = True
         self._machines_due.set()
+        return self._looks + 1
 
     def stop(self) -> None:
         self._stopping.set()
@@ -259,21 +268,29 @@ class Agent:
     # ---- machines ------------------------------------------------------
 
     async def _keep_machines(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             self._machines_due.clear()
-            booting = False
-            if self._revision is not None:
-                specs = dict(self._board.specs)
-                statuses = await loop.run_in_executor(
-                    self._hypervisor, self._parts.machines.reconcile, specs
-                )
-                self._board.machines(statuses, specs)
-                booting = any(_on_its_way(specs.get(i), s) for i, s in statuses.items())
-                self._errors.pop("machines", None)
-                self._publish()
+            booting = self._revision is not None and await self._look_at_machines(self._revision)
             pause = MACHINES_SECONDS_BOOTING if booting else MACHINES_SECONDS
             await _wait(self._machines_due, pause)
+
+    async def _look_at_machines(self, revision: int) -> bool:
+        """Bring them a step further; return whether one is on its way."""
+        self._looks += 1
+        specs, machines = dict(self._board.specs), self._parts.machines
+        impatient, self._impatient = self._impatient, False
+
+        def job() -> dict[str, MachineStatus]:
+            if impatient:
+                machines.retry()
+            return machines.reconcile(specs)
+
+        loop = asyncio.get_running_loop()
+        statuses = await loop.run_in_executor(self._hypervisor, job)
+        self._board.machines(statuses, specs, Look(self._looks, revision))
+        self._errors.pop("machines", None)
+        self._publish()
+        return any(_on_its_way(specs.get(name), status) for name, status in statuses.items())
 
     # ---- drops ---------------------------------------------------------
 

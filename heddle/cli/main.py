@@ -67,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the console script's entry point."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(words)
+        code = _dispatch(words)
+        sys.stdout.flush()
+        return code
     except HeddleError as error:
         for line in str(error).splitlines():  # a wrong file may have several problems
             print(f"heddle: {line}", file=sys.stderr)
@@ -80,6 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # it flushes, so give it somewhere to flush to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
+    except OSError as error:  # such as a full disk behind standard output
+        print(f"heddle: {error}", file=sys.stderr)
+        return EXIT_FAILED
 
 
 def command_parser(name: str) -> argparse.ArgumentParser:

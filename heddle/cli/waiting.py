@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 from heddle.agent.client import AgentClient
@@ -13,8 +12,9 @@ from heddle.errors import HypervisorError, OperationError
 from heddle.paths import host_name
 
 Facts = dict[tuple[str, str], dict[str, Any]]
-Missing = Callable[[Facts], str]
-"""What is still missing, in words; nothing missing is the empty string."""
+Missing = Callable[[Facts, int], str]
+"""What is still missing, in words, given the facts and the first look at machines
+that counts; nothing missing is the empty string."""
 
 
 def wait_for(missing: Missing, progress: Progress, seconds: float) -> None:
@@ -24,10 +24,10 @@ def wait_for(missing: Missing, progress: Progress, seconds: float) -> None:
     words = "no word from the agent"
     try:
         with AgentClient() as client:
-            client.request("reconcile")  # now rather than in some seconds
+            look = client.request("reconcile")["look"]  # now rather than in some seconds
             for message in client.stream("facts", deadline):
                 _take(facts, message["facts"])
-                words = missing(facts)
+                words = missing(facts, look)
                 if not words:
                     return
                 progress.say(words)
@@ -41,7 +41,7 @@ def applied(revision: int) -> Missing:
     """Missing until the kernel is as this revision of intent wants it."""
     agent = ("agent", host_name())
 
-    def missing(facts: Facts) -> str:
+    def missing(facts: Facts, look: int) -> str:
         reached = facts.get(agent, {}).get("revision")
         if reached is not None and reached >= revision:
             return ""
@@ -55,16 +55,15 @@ def ready(revision: int, machines: dict[str, str], ports: dict[str, str]) -> Mis
 
     Raises HypervisorError when the agent fails to start a machine meanwhile.
     """
-    began = datetime.now(UTC).isoformat(timespec="milliseconds")
     is_applied = applied(revision)
 
-    def missing(facts: Facts) -> str:
-        if words := is_applied(facts):
+    def missing(facts: Facts, look: int) -> str:
+        if words := is_applied(facts, look):
             return words
         troubles = _port_troubles(facts, ports)
         for machine_id, name in machines.items():
             fact = facts.get(("machine", machine_id), {})
-            if fact.get("state") == "error" and fact.get("at", "") >= began:
+            if fact.get("look", 0) >= look and fact["revision"] >= revision:
                 raise HypervisorError(
                     f"{troubles or _machine_trouble(name, fact['error'])} "
                     "(the agent keeps trying; `heddle down` ends that)"
@@ -94,9 +93,9 @@ def in_state(revision: int, machine_id: str, name: str, state: str) -> Missing:
     """Missing until a machine is in this state."""
     is_applied = applied(revision)
 
-    def missing(facts: Facts) -> str:
+    def missing(facts: Facts, look: int) -> str:
         now = facts.get(("machine", machine_id), {}).get("state", "unknown")
-        return is_applied(facts) or ("" if now == state else f"machine {name} is {now}")
+        return is_applied(facts, look) or ("" if now == state else f"machine {name} is {now}")
 
     return missing
 
@@ -106,9 +105,9 @@ def gone(revision: int, objects: Iterable[tuple[str, str]]) -> Missing:
     keys = list(objects)
     is_applied = applied(revision)
 
-    def missing(facts: Facts) -> str:
+    def missing(facts: Facts, look: int) -> str:
         left = sum(key in facts for key in keys)
-        return is_applied(facts) or (f"{left} of {len(keys)} still there" if left else "")
+        return is_applied(facts, look) or (f"{left} of {len(keys)} still there" if left else "")
 
     return missing
 

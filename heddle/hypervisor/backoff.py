@@ -38,3 +38,7 @@ class Backoff:
 
     def succeeded(self, key: str) -> None:
         self._failures.pop(key, None)
+
+    def forget(self) -> None:
+        """Try everything again at once: somebody may have mended it."""
+        self._failures.clear()

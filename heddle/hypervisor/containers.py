@@ -66,6 +66,9 @@ class Containers:
         statuses = {i: self._reconcile_one(specs[i]) for i in due}
         return {i: statuses.get(i, _RUNNING) for i in specs} | self._audit(specs, due)
 
+    def retry(self) -> None:
+        self._backoff.forget()
+
     def _altered(self, specs: Mapping[str, MachineSpec]) -> set[str]:
         """Containers that are not set up for their spec and their present links."""
         with _any_socket() as control:

@@ -69,6 +69,11 @@ class Machines:
         others = {name: spec for name, spec in specs.items() if name not in vms}
         return self._containers.reconcile(others) | self._vms.reconcile(vms)
 
+    def retry(self) -> None:
+        """Let the next ``reconcile`` try at once what failed before."""
+        self._containers.retry()
+        self._vms.retry()
+
 
 def prepare(images: Iterable[str], progress: Progress) -> None:
     """What takes long before VMs of these images can start on this host for the

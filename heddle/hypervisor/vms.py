@@ -94,6 +94,9 @@ class VirtualMachines:
             statuses[name] = self._reconcile_one(spec, marks.get(spec.id))
         return statuses
 
+    def retry(self) -> None:
+        self._backoff.forget()
+
     def _connected_marks(self, *, start: bool) -> dict[str, Mark]:
         """Marks of our domains by machine id; none where no libvirt daemon runs."""
         if self._connection is not None and not self._connection.isAlive():

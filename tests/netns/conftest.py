@@ -8,11 +8,25 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from lab import Lab, with_lab
+from topologies import ROUTED
+
+
+def _private_host() -> Iterator[Lab]:
+    # A short path of its own: a socket's may have 107 characters at most.
+    with TemporaryDirectory(prefix="heddle-") as root, with_lab(Path(root)) as private:
+        yield private
 
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:
     """A private host, empty."""
-    # A short path of its own: a socket's may have 107 characters at most.
-    with TemporaryDirectory(prefix="heddle-") as root, with_lab(Path(root)) as private:
+    yield from _private_host()
+
+
+@pytest.fixture(scope="module")
+def routed_lab() -> Iterator[Lab]:
+    """A private host with two containers in two subnets, for the tests of a
+    module that leave it as they find it."""
+    for private in _private_host():
+        private.heddle("up", private.write(ROUTED))
         yield private

@@ -19,7 +19,6 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
-from topologies import ROUTED
 from wire import captured, mac_of
 
 TRAFFIC = str(Path(__file__).parent / "traffic.py")
@@ -30,9 +29,12 @@ FAMILIES = pytest.mark.parametrize(("gateway", "target"), ADDRESSES, ids=["ipv4"
 
 
 @pytest.fixture
-def routed(lab: Lab) -> Lab:
-    lab.heddle("up", lab.write(ROUTED))
-    return lab
+def routed(routed_lab: Lab) -> Lab:
+    """With offloads on, and nothing learned of path MTUs."""
+    routed_lab.exec("c0", "ethtool", "-K", "eth0", "tx", "on", "tso", "on", "gso", "on")
+    for family in ("-4", "-6"):
+        routed_lab.exec("c0", "ip", family, "route", "flush", "cache")
+    return routed_lab
 
 
 @FAMILIES

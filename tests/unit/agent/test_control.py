@@ -33,8 +33,9 @@ class Stub:
     def describe(self) -> dict[str, Any]:
         return {"revision": 7}
 
-    def reconcile(self) -> None:
+    def reconcile(self) -> int:
         self.asked.append("reconcile")
+        return 3
 
     def stop(self) -> None:
         self.asked.append("stop")
@@ -96,7 +97,7 @@ def test_requests_are_answered(stub: Stub) -> None:
     with served(stub), AgentClient() as client:
         assert client.request("ping")["pid"] == os.getpid()
         assert client.request("status")["revision"] == 7
-        client.request("reconcile")
+        assert client.request("reconcile")["look"] == 3
         client.request("stop")
     assert stub.asked == ["reconcile", "stop"]
 

@@ -37,12 +37,19 @@ class StubMachines:
     def __init__(self) -> None:
         self.failure: Exception | None = None
         self.asked: list[set[str]] = []
+        self.retried = False
+        self.broken = False
 
     def reconcile(self, specs: Mapping[str, MachineSpec]) -> dict[str, MachineStatus]:
         self.asked.append(set(specs))
         if self.failure:
             raise self.failure
+        if self.broken:
+            return dict.fromkeys(specs, MachineStatus("error", False, "no image"))
         return {name: RUNNING if spec.running else STOPPED for name, spec in specs.items()}
+
+    def retry(self) -> None:
+        self.retried = True
 
 
 class StubSource:
@@ -300,6 +307,27 @@ def test_the_intent_task_begins_anew_from_the_store(host: Host) -> None:
     kernel_links = host.kernel.links
     host.kernel.links = broken  # type: ignore[method-assign]
     host.want(*intent())
+    host.run(scenario)
+
+
+def test_a_new_failure_is_told_from_an_old_one(host: Host) -> None:
+    """Who has mended something asks for another try, and must not be answered
+    with what went wrong before."""
+
+    async def scenario(host: Host, agent: Agent) -> None:
+        await eventually(lambda: host.fact("machine", "vm").get("state") == "error")
+        assert host.fact("machine", "vm")["revision"] == revision
+        assert not host.machines.retried
+        look = agent.reconcile()
+        assert look > host.fact("machine", "vm")["look"]
+        await eventually(lambda: host.fact("machine", "vm")["look"] >= look)
+        assert host.machines.retried
+        host.machines.broken = False
+        agent.reconcile()
+        await eventually(lambda: host.fact("machine", "vm").get("ready"))
+
+    host.machines.broken = True
+    revision = host.want(*intent())
     host.run(scenario)
 
 

@@ -72,6 +72,7 @@ def test_a_wrong_request_is_exit_code_2(
         (OperationError("the disk is full"), 1, ["heddle: the disk is full"]),
         (TopologyError("a:1: one\na:2: two"), 2, ["heddle: a:1: one", "heddle: a:2: two"]),
         (KeyboardInterrupt(), 130, ["", "heddle: interrupted"]),
+        (OSError(28, "No space left"), 1, ["heddle: [Errno 28] No space left"]),
     ],
 )
 def test_an_error_is_a_line_and_a_code(
