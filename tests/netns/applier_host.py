@@ -12,7 +12,7 @@ import secrets
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from heddle.applier.linux import LinuxKernel
 from heddle.compiler.host import compile_host
 from heddle.compiler.state import TABLE_ORDER, HostState
 from heddle.datapath.loader import Datapath
-from heddle.errors import KernelError
 from heddle.intent.model import AnyResource, FixedIp, Machine, Network, Port, Subnet
 from heddle.intent.names import derived_mac, namespace_name, tap_name, veth_name
 
@@ -168,11 +167,6 @@ def applier_host(root: Path) -> Iterator[ApplierHost]:
 
 def run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def remove_namespace(name: str) -> None:
-    with suppress(KernelError):
-        run("ip", "netns", "delete", name)
 
 
 @contextmanager
