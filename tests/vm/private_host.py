@@ -102,7 +102,10 @@ class PrivateHost:
         ranges = ("10.7.0.0,static,255.255.255.0", "fd00:7::,static,64")
         command = ["dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0", "--enable-ra"]
         command += [f"--interface={BRIDGE}", f"--dhcp-hostsdir={self.root}/hosts"]
-        command += [f"--dhcp-leasefile={self.root}/leases", "--log-facility=/dev/null"]
+        command += [
+            f"--dhcp-leasefile={self.root}/leases",
+            f"--log-facility={self.root}/dnsmasq.log",
+        ]
         command += [f"--dhcp-range={value}" for value in ranges]
         command += [f"--dhcp-option={value}" for value in options]
         self._dnsmasq = subprocess.Popen(command, stderr=subprocess.DEVNULL)
