@@ -208,6 +208,8 @@ class FakeKernel:
                     self._fix(index, wanted, aspect)
             except KernelError as error:
                 failures[wanted.name] = str(error)
+                if Aspect.FILTER in aspects and index in self.all_links:
+                    self.all_links[index].up = False
         return failures
 
     def _fix(self, index: int, wanted: Link, aspect: Aspect) -> None:

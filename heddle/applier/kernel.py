@@ -121,7 +121,8 @@ class Kernel(Protocol):
         ...
 
     def fix_links(self, fixes: Sequence[LinkFix]) -> dict[str, str]:
-        """Put aspects right; returns failures by name."""
+        """Put aspects right; returns failures by name. A link whose filter can't
+        be put right is set down."""
         ...
 
     def remove_links(self, indexes: Mapping[str, int]) -> dict[str, str]:

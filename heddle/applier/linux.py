@@ -134,7 +134,13 @@ class LinuxKernel:
                 reason = silence(link) or self._fix_peer_mtu(index, link)
                 if reason:
                     failures.setdefault(link.name, f"link {link.name}: {reason}")
+        self._close_unguarded([fix for fix in fixes if fix.link.name in failures])
         return failures
+
+    def _close_unguarded(self, failed: Sequence[LinkFix]) -> None:
+        """Without our program a guest would talk to the host itself."""
+        unguarded = [fix.ifindex for fix in failed if Aspect.FILTER in fix.aspects]
+        self._netlink.batch([links.change(index, up=False) for index in unguarded])
 
     def _requests_of(self, fix: LinkFix) -> Iterator[Request]:
         index, link, aspects = fix

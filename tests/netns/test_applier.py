@@ -442,6 +442,24 @@ def test_what_is_not_ours_is_left_alone(host: ApplierHost, intent: Intent) -> No
     assert host.links()["tapforeign"]["ifalias"] == "somebody:port:else"
 
 
+def test_a_link_whose_place_for_the_filter_is_taken_is_closed(
+    host: ApplierHost, intent: Intent
+) -> None:
+    state = intent.state("v1")
+    applier = host.start()
+    applier.synchronize(state)
+    device = intent.device("v1")
+    run("tc", "filter", "delete", "dev", device, "ingress")
+    match = ("u32", "match", "u32", "0", "0")
+    run("tc", "filter", "add", "dev", device, "ingress", "pref", "1", *match)
+    applier.audit()
+    assert device in applier.pending
+    assert "UP" not in host.links()[device]["flags"]
+    run("tc", "filter", "delete", "dev", device, "ingress")
+    assert not applier.audit().failures
+    host.assert_has(state)
+
+
 def test_a_clsact_qdisc_is_as_good_as_ours(host: ApplierHost, intent: Intent) -> None:
     state = intent.state("v1")
     applier = host.start()
