@@ -216,6 +216,16 @@ def test_top_shows_rates(routed_lab: Lab) -> None:
     assert text.splitlines()[0].split()[:2] == ["PORT", "NETWORK"]
 
 
+def test_vm_list_and_what_is_no_vm(lab: Lab) -> None:
+    lab.heddle("apply", lab.write(HOT.format(second="").replace("container", "vm", 1)))
+    row = lab.heddle("vm", "list").stdout.splitlines()[1]
+    assert re.match(r"c0 +stopped +no +1 +256M +tiny +10\.1\.0\.10", row)
+    assert [vm["name"] for vm in json.loads(lab.heddle("vm", "list", "--json").stdout)] == ["c0"]
+    done = lab.heddle("vm", "start", "c1", check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "machine c1 is a container, no VM" in done.stderr
+
+
 def test_one_agent_per_host(routed_lab: Lab) -> None:
     done = routed_lab.heddle("agent", check=False)
     assert done.returncode == 1

@@ -1,0 +1,71 @@
+"""The checks of the machine: what is missing comes with a remedy."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from heddle.cli import checks
+from heddle.cli.checks import CHECKS, Finding, State
+from heddle.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEDDLE_ROOT", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+
+def test_without_root_it_checks_what_it_can(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 1
+    findings = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert len(findings) == len(CHECKS)
+    assert findings["root"]["state"] == "missing"
+    assert findings["root"]["remedy"] == "run heddle with sudo"
+    assert findings["agent"]["state"] == "unknown"
+    assert findings["kernel"] == {
+        "name": "kernel", "state": "ok", "detail": os.uname().release, "remedy": "",
+    }  # fmt: skip
+
+
+def test_the_table_ends_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor"])
+    out = capsys.readouterr().out
+    assert out.startswith("CHECK ")
+    assert "\nwhat to do:\n  root: run heddle with sudo\n" in out
+
+
+def test_all_well_is_exit_code_0(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    well = Finding("kernel", State.OK, "6.18")
+    monkeypatch.setattr("heddle.cli.doctor.CHECKS", (lambda: well,))
+    assert main(["doctor"]) == 0
+    assert "what to do" not in capsys.readouterr().out
+
+
+def test_an_old_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = os.uname_result(("Linux", "host", "5.10.0-30-amd64", "#1", "x86_64"))
+    monkeypatch.setattr(os, "uname", lambda: old)
+    finding = checks._kernel()
+    assert (finding.state, finding.detail) == (State.MISSING, "5.10.0-30-amd64 is too old")
+    assert "Linux 6.1" in finding.remedy
+
+
+def test_a_missing_program_comes_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    for check in (checks._qemu, checks._libvirt, checks._clsact):
+        assert "apt-get install" in check().remedy
+
+
+def test_what_the_kernel_refuses_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = subprocess.CompletedProcess([], 2, b"", b"Error: Specified qdisc kind is unknown.\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: refused)
+    finding = checks._clsact()
+    assert finding.state is State.MISSING
+    assert finding.detail == "Error: Specified qdisc kind is unknown."
+    assert "CONFIG_NET_CLS_ACT" in finding.remedy
