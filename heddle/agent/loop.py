@@ -328,10 +328,11 @@ def _on_its_way(spec: MachineSpec | None, status: MachineStatus) -> bool:
 
 
 def _log_report(occasion: str, report: Report) -> None:
-    for action in report.changes[:ACTIONS_LOGGED]:
-        log.info("%s: %s %s", occasion, action.verb, action.what)
-    if len(report.changes) > ACTIONS_LOGGED:
-        log.info("%s: %d changes in all", occasion, len(report.changes))
+    """One line for all that was done: a line each would cost as much as the work."""
+    if report.changes:
+        told = [f"{action.verb} {action.what}" for action in report.changes[:ACTIONS_LOGGED]]
+        more = len(report.changes) - len(told)
+        log.info("%s: %s", occasion, "; ".join(told) + (f"; and {more} more" if more else ""))
     for name, error in report.failures.items():
         log.warning("%s: %s: %s", occasion, name, error)
 
