@@ -54,7 +54,7 @@ class Lab:
 
     def __init__(self, root: Path, holder: subprocess.Popen[bytes]) -> None:
         self.root = root
-        self.name = f"lab-{secrets.token_hex(4)}"
+        self.name = f"lab-{os.getpid()}-{secrets.token_hex(4)}"
         self._holder = holder
         self.environment = {
             **os.environ,
@@ -187,13 +187,7 @@ class Lab:
 
     def processes(self) -> list[int]:
         """Processes that were started for this host, the one that holds it left out."""
-        mark = f"HEDDLE_HOST={self.name}".encode()
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if mark in (folder / "environ").read_bytes().split(b"\0"):
-                    found.append(int(folder.name))
-        return found
+        return [pid for pid, host in _hosts_of_processes() if host == self.name]
 
     def remove(self) -> None:
         """Whatever state the test left it in."""
@@ -207,6 +201,7 @@ class Lab:
 @contextmanager
 def with_lab(root: Path) -> Iterator[Lab]:
     """A private host while the block runs."""
+    _sweep()
     holder = subprocess.Popen(
         ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-ec", _BECOME_HOST],
         stdin=subprocess.PIPE,
@@ -219,6 +214,32 @@ def with_lab(root: Path) -> Iterator[Lab]:
         yield lab
     finally:
         lab.remove()
+
+
+def _sweep() -> None:
+    """Remove what test runs left that were killed before they could."""
+    for pid, host in _hosts_of_processes():
+        if _is_abandoned(host):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    for folder in pin_dir("any").parent.glob("lab-*"):
+        if _is_abandoned(folder.name):
+            Datapath.unpin(folder.name)
+
+
+def _is_abandoned(host: str) -> bool:
+    """Whether a host is a lab whose test process has gone."""
+    found = re.fullmatch(r"lab-(\d+)-[0-9a-f]+", host)
+    return found is not None and not _runs(int(found[1]))
+
+
+def _hosts_of_processes() -> Iterator[tuple[int, str]]:
+    """Processes with a HEDDLE_HOST in their environment, and what it is."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            for variable in (folder / "environ").read_bytes().split(b"\0"):
+                if variable.startswith(b"HEDDLE_HOST="):
+                    yield int(folder.name), variable.partition(b"=")[2].decode()
 
 
 def _runs(pid: int) -> bool:
