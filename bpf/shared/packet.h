@@ -97,12 +97,12 @@ static __always_inline int drop(struct packet *packet, enum stage stage, enum dr
 }
 
 /* A drop of which the sender is told by ICMP or ICMPv6. */
-static __always_inline int drop_with_error(struct packet *packet, enum drop_reason reason,
-					   __u8 type, __u8 code)
+static __always_inline int drop_with_error(struct packet *packet, enum stage stage,
+					   enum drop_reason reason, __u8 type, __u8 code)
 {
 	packet->icmp_error_type = type;
 	packet->icmp_error_code = code;
-	return drop(packet, STAGE_ROUTE, reason);
+	return drop(packet, stage, reason);
 }
 
 /* ---- MACs --------------------------------------------------------------- */

@@ -29,7 +29,6 @@
 #define ND_OPTIONS_MAX 8
 #define ND_HOP_LIMIT 255
 
-#define MLD_QUERY 130
 #define MLD_REPORT 131
 #define MLD_DONE 132
 #define MLD2_REPORT 143

@@ -109,6 +109,12 @@ static __always_inline bool parse_ipv4(struct __sk_buff *skb, struct packet *pac
 	return parse_l4(packet, l3 + header_bytes, end);
 }
 
+static __always_inline bool is_extension(__u8 next)
+{
+	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
+	       next == IPPROTO_FRAGMENT || next == IPPROTO_AH;
+}
+
 /* Walk the extension headers to the upper layer. Returns its offset in the
  * frame, 0 in a later fragment, or a negative number when the chain is broken
  * or too long. Type 59 (nothing follows) is an upper layer of its own. */
@@ -122,8 +128,7 @@ __noinline int parse_extensions(struct __sk_buff *skb, struct packet *packet)
 		__u8 next = packet->key.l4_protocol;
 		__u8 header[4];
 
-		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS &&
-		    next != IPPROTO_FRAGMENT && next != IPPROTO_AH)
+		if (!is_extension(next))
 			return offset;
 		if (bpf_skb_load_bytes(skb, offset, header, sizeof(header)))
 			return -1;
@@ -145,12 +150,6 @@ __noinline int parse_extensions(struct __sk_buff *skb, struct packet *packet)
 		}
 	}
 	return -1;
-}
-
-static __always_inline bool is_extension(__u8 next)
-{
-	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
-	       next == IPPROTO_FRAGMENT || next == IPPROTO_AH;
 }
 
 /* Ports behind extension headers: pull what may lie outside the linear part. */

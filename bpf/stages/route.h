@@ -9,13 +9,11 @@
 
 #include "stages/switch.h"
 
-#define IPV4_PREFIX_BITS 96 /* of the IPv4-mapped form */
-
 static __always_inline int unreachable(struct packet *packet, enum drop_reason reason, __u8 code4,
 				       __u8 code6)
 {
-	return drop_with_error(packet, reason, is_ipv4(packet) ? ICMP_DEST_UNREACH :
-								 ICMP6_UNREACHABLE,
+	return drop_with_error(packet, STAGE_ROUTE, reason,
+			       is_ipv4(packet) ? ICMP_DEST_UNREACH : ICMP6_UNREACHABLE,
 			       is_ipv4(packet) ? code4 : code6);
 }
 
@@ -79,9 +77,7 @@ static __always_inline int route_to_port(struct packet *packet, const struct nei
 		return drop(packet, STAGE_ROUTE, DROP_INTERNAL);
 	packet->mtu = interface->mtu;
 	if (packet->segment_bytes > packet->mtu)
-		return drop_with_error(packet, DROP_TOO_BIG,
-				       is_ipv4(packet) ? ICMP_DEST_UNREACH : ICMP6_TOO_BIG,
-				       is_ipv4(packet) ? ICMP_FRAG_NEEDED : 0);
+		return drop_too_big(packet, STAGE_ROUTE);
 	packet->to_ifindex = neighbor->target;
 	packet->to_network = route->network;
 	copy_mac(packet->sent_macs, neighbor->mac);
@@ -112,7 +108,7 @@ static __always_inline int route_once(struct __sk_buff *skb, struct packet *pack
 		return serve_router(skb, packet);
 	}
 	if (packet->ttl <= packet->hops + 1)
-		return drop_with_error(packet, DROP_TTL_EXCEEDED,
+		return drop_with_error(packet, STAGE_ROUTE, DROP_TTL_EXCEEDED,
 				       is_ipv4(packet) ? ICMP_TIME_EXCEEDED : ICMP6_TIME_EXCEEDED,
 				       0);
 	if (!neighbor || neighbor->kind == ENDPOINT_SERVICE)

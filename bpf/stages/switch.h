@@ -21,12 +21,19 @@ static __always_inline int serve(struct __sk_buff *skb, struct packet *packet, e
 			return drop(packet, stage, DROP_INTERNAL);
 		return decide_stage(packet, stage, DECISION_ECHO_REPLY, OUTCOME_ANSWER);
 	}
-	if (packet->key.l4_protocol == IPPROTO_UDP) {
-		packet->icmp_error_type = is_ipv4(packet) ? ICMP_DEST_UNREACH : ICMP6_UNREACHABLE;
-		packet->icmp_error_code = is_ipv4(packet) ? ICMP_PORT_UNREACH :
-							    ICMP6_PORT_UNREACHABLE;
-	}
+	if (packet->key.l4_protocol == IPPROTO_UDP)
+		return drop_with_error(packet, stage, DROP_ROUTER_SERVICE,
+				       is_ipv4(packet) ? ICMP_DEST_UNREACH : ICMP6_UNREACHABLE,
+				       is_ipv4(packet) ? ICMP_PORT_UNREACH :
+							 ICMP6_PORT_UNREACHABLE);
 	return drop(packet, stage, DROP_ROUTER_SERVICE);
+}
+
+static __always_inline int drop_too_big(struct packet *packet, enum stage stage)
+{
+	return drop_with_error(packet, stage, DROP_TOO_BIG,
+			       is_ipv4(packet) ? ICMP_DEST_UNREACH : ICMP6_TOO_BIG,
+			       is_ipv4(packet) ? ICMP_FRAG_NEEDED : 0);
 }
 
 static __always_inline int switch_to_port(struct packet *packet, __u32 ifindex,
@@ -38,11 +45,8 @@ static __always_inline int switch_to_port(struct packet *packet, __u32 ifindex,
 	packet->to_network = packet->network;
 	packet->mtu = from->mtu;
 	__builtin_memcpy(packet->sent_macs, packet->macs, sizeof(packet->sent_macs));
-	if (packet->segment_bytes > packet->mtu) {
-		packet->icmp_error_type = is_ipv4(packet) ? ICMP_DEST_UNREACH : ICMP6_TOO_BIG;
-		packet->icmp_error_code = is_ipv4(packet) ? ICMP_FRAG_NEEDED : 0;
-		return drop(packet, STAGE_SWITCH, DROP_TOO_BIG);
-	}
+	if (packet->segment_bytes > packet->mtu)
+		return drop_too_big(packet, STAGE_SWITCH);
 	return decide_stage(packet, STAGE_SWITCH, DECISION_SWITCH_UNICAST, OUTCOME_PORT);
 }
 
