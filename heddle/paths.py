@@ -31,10 +31,6 @@ def run_dir() -> Path:
     return _root() / "run/heddle"
 
 
-def config_file() -> Path:
-    return _root() / "etc/heddle/heddle.toml"
-
-
 def images_dir() -> Path:
     return state_dir() / "images"
 

@@ -115,10 +115,6 @@ def get(index: int, nsid: int | None = None) -> Request:
     return Request(RTM_GETLINK, 0, _info(index) + _WITHOUT_STATISTICS + target)
 
 
-def get_by_name(name: str) -> Request:
-    return Request(RTM_GETLINK, 0, _info() + _WITHOUT_STATISTICS + text(_IFLA_IFNAME, name))
-
-
 def get_all() -> Request:
     return Request(RTM_GETLINK, 0, _info() + _WITHOUT_STATISTICS)
 

@@ -85,9 +85,6 @@ class Abi:
 
     # ---- structs -------------------------------------------------------
 
-    def struct_names(self) -> list[str]:
-        return self._btf.named(Kind.STRUCT)
-
     def codec(self, name: str) -> StructCodec:
         """The codec of a struct, by the struct's name."""
         if name not in self._codecs:

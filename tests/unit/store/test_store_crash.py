@@ -7,12 +7,13 @@ import random
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
+from store_processes import exit_code, in_child
 
 from heddle.errors import ConflictError
 from heddle.intent.model import Kind, Network
@@ -32,22 +33,6 @@ def network(name: str, number: int) -> Network:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "store.sqlite"
-
-
-def in_child(work: Callable[[], None]) -> int:
-    """Run ``work`` in a process of its own; its pid."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return pid
-
-
-def exit_code(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def write_forever(path: Path, first: int, acknowledge: int) -> None:

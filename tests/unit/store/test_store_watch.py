@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from store_processes import exit_code, in_child
 
 from heddle.intent.model import Kind, Network
 from heddle.store.interface import Change, CompactedError, Transaction
@@ -50,22 +50,6 @@ def take(
         return batches
 
     return asyncio.run(collect())
-
-
-def in_child(work: Callable[[], None]) -> int:
-    """Run ``work`` in a process of its own; its pid."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return pid
-
-
-def exit_code(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def test_a_watch_starts_with_what_is_already_there(store: SqliteStore) -> None:
