@@ -38,7 +38,7 @@ _BECOME_HOST = (
 )
 
 
-def eventually(condition: Callable[[], T | None], what: str, seconds: float = 10.0) -> T:
+def eventually(condition: Callable[[], T | None], what: str, seconds: float = 60.0) -> T:
     """What the condition gives, once it gives something true."""
     deadline = time.monotonic() + seconds
     while True:

@@ -67,7 +67,7 @@ def test_a_nic_is_plugged_into_a_running_machine_and_out_again(lab: Lab) -> None
     before = lab.device("c0:0")
     lab.heddle("apply", lab.write(HOT.format(second=SECOND_NIC)))
     eventually(lambda: "10.2.0.10" in shown(lab), "the second NIC to be set up")
-    lab.exec("c0", "ping", "-c", "1", "-W", "2", "10.2.0.11")
+    lab.exec("c0", "ping", "-c", "1", "-W", "20", "10.2.0.11")
     lab.heddle("apply", lab.write(HOT.format(second="")))
     eventually(lambda: "eth1" not in shown(lab), "the second NIC to go")
     assert [link["ifname"] for link in lab.links() if link["ifname"] == before]
@@ -111,7 +111,7 @@ def test_interrupted_is_130(routed_lab: Lab) -> None:
         assert top.stdout is not None
         assert top.stdout.readline().startswith("PORT ")
         top.send_signal(signal.SIGINT)
-        _, error = top.communicate(timeout=20)
+        _, error = top.communicate(timeout=120)
     assert (top.returncode, error) == (130, "\nheddle: interrupted\n")
 
 

@@ -114,7 +114,7 @@ def test_a_client_alone_makes_a_guest_work(orphaned: Lab) -> None:
     shown = orphaned.exec("guest", "ip", "-4", "address", "show", "dev", "eth0").stdout
     assert "inet 10.7.0.20/24" in shown
     assert "default via 10.7.0.1" in orphaned.exec("guest", "ip", "route").stdout
-    orphaned.exec("guest", "ping", "-c", "1", "-W", "2", "10.7.0.1")
+    orphaned.exec("guest", "ping", "-c", "1", "-W", "20", "10.7.0.1")
 
 
 def test_slaac(orphaned: Lab) -> None:
@@ -133,7 +133,7 @@ def test_slaac(orphaned: Lab) -> None:
     assert orphaned.exec("free", "cat", f"{conf}/mtu").stdout == "1400\n"
     route = orphaned.exec("free", "ip", "-6", "route", "show", "default").stdout
     assert re.search(r"default via fe80::\S+ dev eth0 proto ra", route)
-    orphaned.exec("free", "ping", "-c", "1", "-W", "2", "fd00:7::1")
+    orphaned.exec("free", "ping", "-c", "1", "-W", "20", "fd00:7::1")
 
 
 def test_advertisements_come_unasked(orphaned: Lab) -> None:

@@ -45,7 +45,7 @@ def test_down_of_one_file_leaves_the_other(lab: Lab) -> None:
     lab.heddle("down", first)
     assert [port["name"] for port in lab.show("ports")] == ["blue0/blue"]
     assert len(lab.links()) == 1
-    lab.exec("blue0", "ping", "-c", "1", "-W", "2", "10.2.0.1")
+    lab.exec("blue0", "ping", "-c", "1", "-W", "20", "10.2.0.1")
     ids = lab.kernel_ids()
     lab.heddle("down", second)
     eventually(lambda: not lab.leftovers(ids), f"nothing left, but: {lab.leftovers(ids)}")

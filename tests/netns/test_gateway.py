@@ -13,12 +13,12 @@ FAR_SIDE = {"10.1.0.1": "10.2.0.1", "fd00:1::1": "fd00:2::1"}
 
 @pytest.mark.parametrize("address", [*FAR_SIDE, *FAR_SIDE.values()])
 def test_both_sides_answer_ping(routed_lab: Lab, address: str) -> None:
-    routed_lab.exec("c0", "ping", "-c", "2", "-i", "0.2", "-W", "2", address)
+    routed_lab.exec("c0", "ping", "-c", "2", "-i", "0.2", "-W", "20", address)
 
 
 @pytest.mark.parametrize("address", FAR_SIDE)
 def test_its_mac_is_the_routers(routed_lab: Lab, address: str) -> None:
-    routed_lab.exec("c0", "ping", "-c", "1", "-W", "2", address)
+    routed_lab.exec("c0", "ping", "-c", "1", "-W", "20", address)
     neighbour = routed_lab.exec("c0", "ip", "neigh", "show", address).stdout
     macs = [interface["mac"] for interface in routed_lab.show("routers")[0]["interfaces"]]
     assert any(mac in neighbour for mac in macs)
@@ -36,8 +36,8 @@ def test_it_answers_with_the_agent_dead(lab: Lab) -> None:
     lab.heddle("up", lab.write(ROUTED))
     lab.kill_agent()
     lab.exec("c0", "ip", "neigh", "flush", "dev", "eth0")
-    lab.exec("c0", "ping", "-c", "1", "-W", "2", "10.1.0.1")
-    lab.exec("c0", "ping", "-c", "1", "-W", "2", "10.2.0.10")
+    lab.exec("c0", "ping", "-c", "1", "-W", "20", "10.1.0.1")
+    lab.exec("c0", "ping", "-c", "1", "-W", "20", "10.2.0.10")
 
 
 def drops(lab: Lab) -> set[tuple[str, str]]:

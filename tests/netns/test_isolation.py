@@ -28,8 +28,8 @@ def test_no_frame_crosses(lab: Lab) -> None:
         for destination in (*heard_by_red, macs["blue0"], macs["blue1"]):
             send(lab, "red0", datagram(macs["red0"], destination))
         send(lab, "red0", question(macs["red0"], "10.1.0.11"))
-        lab.exec("red0", "ping", "-c", "1", "-W", "2", "10.1.0.11")
-        lab.exec("blue0", "ping", "-c", "1", "-W", "2", "10.1.0.11")
+        lab.exec("red0", "ping", "-c", "1", "-W", "20", "10.1.0.11")
+        lab.exec("blue0", "ping", "-c", "1", "-W", "20", "10.1.0.11")
         eventually(lambda: len(marked(captures["red1"])) == 4, "red to hear all that is for it")
         eventually(captures["blue1"].frames, "blue to hear its own ping")
         heard = {name: capture.frames() for name, capture in captures.items()}

@@ -1,10 +1,9 @@
-"""What is deleted or altered behind the agent's back is repaired and reported
-within five seconds."""
+"""What is deleted or altered behind the agent's back is repaired and reported.
+How soon is a figure of the benchmarks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from lab import Lab, eventually
 from heddle.compiler.state import TABLE_ORDER
 from heddle.datapath.tables import Table
 
-REPAIR_SECONDS = 5.0
 TAPS = """
 version: 1
 networks: {net: {cidr: 10.5.0.0/24}}
@@ -94,11 +92,9 @@ DAMAGES: dict[str, Damage] = {
 def test_damage_is_repaired_and_reported(routed: Lab, damage: Damage) -> None:
     before = condition(routed)
     reported = repaired(routed)
-    began = datetime.now(UTC)
     damage(routed)
-    eventually(lambda: repaired(routed) > reported, "a report", REPAIR_SECONDS)
-    eventually(lambda: condition(routed) == before, "the repair", REPAIR_SECONDS)
-    assert (datetime.now(UTC) - began).total_seconds() < REPAIR_SECONDS
+    eventually(lambda: repaired(routed) > reported, "a report")
+    eventually(lambda: condition(routed) == before, "the repair")
     eventually(lambda: routed.show("agent")["pending"] == {}, "nothing pending")
     eventually(lambda: works(routed), "the container to be plugged in again")
 
@@ -108,15 +104,15 @@ def test_a_tap_is_made_anew(lab: Lab) -> None:
     lab.heddle("apply", lab.write(TAPS))
     before = condition(lab)
     lab.run("ip", "link", "delete", lab.device("vm0:0"))
-    eventually(lambda: repaired(lab), "a report", REPAIR_SECONDS)
-    eventually(lambda: condition(lab) == before, "the repair", REPAIR_SECONDS)
+    eventually(lambda: repaired(lab), "a report")
+    eventually(lambda: condition(lab) == before, "the repair")
 
 
 def test_a_namespace_is_made_anew(routed: Lab) -> None:
     before, reported = condition(routed), repaired(routed)
     routed.run("ip", "netns", "delete", "heddle-c0")
-    eventually(lambda: repaired(routed) > reported, "a report", REPAIR_SECONDS)
-    eventually(lambda: condition(routed) == before, "the repair", REPAIR_SECONDS)
+    eventually(lambda: repaired(routed) > reported, "a report")
+    eventually(lambda: condition(routed) == before, "the repair")
     eventually(lambda: works(routed), "the container to be plugged in again")
 
 

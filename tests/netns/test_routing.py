@@ -41,7 +41,7 @@ def routed(routed_lab: Lab) -> Lab:
 def test_a_ping_is_routed(routed: Lab, gateway: str, target: str) -> None:
     """TTL one less, MACs of the router's interfaces, checksums right."""
     with captured(routed, "c0") as near, captured(routed, "c1") as far:
-        routed.exec("c0", "ping", "-c", "1", "-W", "2", "-s", "100", target)
+        routed.exec("c0", "ping", "-c", "1", "-W", "20", "-s", "100", target)
         sent = eventually(lambda: echo_requests(near.frames(), target), "the request")[0]
         came = eventually(lambda: echo_requests(far.frames(), target), "its arrival")[0]
     router = router_macs(routed)
@@ -79,7 +79,7 @@ def test_checksums_stay_right(routed: Lab) -> None:
 def test_the_gateway_is_a_hop(routed: Lab, gateway: str, target: str) -> None:
     """A packet that runs out of hops comes back as time exceeded from it."""
     with captured(routed, "c0") as near:
-        done = routed.exec("c0", "ping", "-c", "1", "-W", "2", "-t", "1", target, check=False)
+        done = routed.exec("c0", "ping", "-c", "1", "-W", "20", "-t", "1", target, check=False)
         assert done.returncode == 1
         errors = eventually(lambda: time_exceeded(near.frames()), "time exceeded")
     assert errors[0] == gateway
@@ -96,13 +96,13 @@ def test_the_path_mtu_is_told(routed: Lab, gateway: str, target: str) -> None:
     size = 1420 - (48 if ":" in target else 28)
     with captured(routed, "c0") as near:
         routed.exec(
-            "c0", "ping", "-M", "do", "-c", "1", "-W", "2", "-s", str(size), target, check=False
+            "c0", "ping", "-M", "do", "-c", "1", "-W", "20", "-s", str(size), target, check=False
         )
         assert eventually(lambda: told_mtus(near.frames()), "the ICMP error") == [1400]
     learned = routed.exec("c0", "ip", "route", "get", target).stdout
     assert "mtu 1400" in learned
     fits = 1400 - (48 if ":" in target else 28)
-    routed.exec("c0", "ping", "-M", "do", "-c", "1", "-W", "2", "-s", str(fits), target)
+    routed.exec("c0", "ping", "-M", "do", "-c", "1", "-W", "20", "-s", str(fits), target)
 
 
 def test_tcp_finds_the_path_mtu(routed: Lab) -> None:
@@ -148,8 +148,8 @@ def tcp_stream(lab: Lab) -> Iterator[None]:
         argv = lab.inside("c0", sys.executable, TRAFFIC, "stream", "10.2.0.10", "5002")
         with lab.background(argv) as stream:
             yield
-            sent, _ = stream.communicate(timeout=30)
-        taken, _ = sink.communicate(timeout=30)
+            sent, _ = stream.communicate(timeout=120)
+        taken, _ = sink.communicate(timeout=120)
     assert int(sent) == int(taken) > 0
 
 

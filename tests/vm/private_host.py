@@ -156,7 +156,7 @@ class PrivateHost:
         return wait_until(reached, f"{spec.name} is {state}")
 
     def exec(self, spec: MachineSpec, *argv: str) -> ExecResult:
-        return exec_in(spec, argv, timeout=30)
+        return exec_in(spec, argv, timeout=240)
 
     def output(self, spec: MachineSpec, *argv: str) -> str:
         done = self.exec(spec, *argv)
@@ -174,6 +174,11 @@ class PrivateHost:
         """MACs of the Ethernet devices that the guest has."""
         shown = self.output(spec, "sh", "-c", "cat /sys/class/net/eth*/address")
         return set(shown.split())
+
+    def starts(self, spec: MachineSpec) -> int:
+        """How often libvirt has started QEMU for a machine, or tried to."""
+        log = self.root / "var/log/libvirt/qemu" / f"{spec.name}.log"
+        return log.read_text(errors="replace").count(": starting up libvirt version")
 
     def virsh(self, *arguments: str) -> str:
         socket = self.root / "run/libvirt/libvirt-sock"

@@ -86,7 +86,7 @@ def served(stub: Stub) -> Iterator[None]:
         loop.close()
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -120,7 +120,7 @@ def test_a_dead_agents_socket_is_replaced(stub: Stub) -> None:
 def test_streams_flow_until_the_reader_leaves(stub: Stub) -> None:
     with served(stub):
         with AgentClient() as client:
-            stream = client.stream("facts", time.monotonic() + 5)
+            stream = client.stream("facts", time.monotonic() + 60)
             assert next(stream)["facts"] == [["port", "p", {"state": "down"}]]
             assert next(stream)["facts"] == [["port", "p", None]]
             eventually(lambda: stub.streams == 1)
@@ -132,15 +132,14 @@ def test_streams_flow_until_the_reader_leaves(stub: Stub) -> None:
 def test_a_stream_has_a_deadline(stub: Stub) -> None:
     with served(stub), AgentClient() as client:
         stream = client.stream("events", time.monotonic() + 0.2)
-        next(stream)
         with pytest.raises(TimeoutError):
-            next(stream)
+            list(stream)
 
 
 @pytest.mark.parametrize("line", [b"nonsense\n", b"[]\n", b"{}\n", b'{"op": "fly"}\n'])
 def test_what_is_no_request_is_refused(stub: Stub, line: bytes) -> None:
     with served(stub), socket.socket(socket.AF_UNIX) as raw:
-        raw.settimeout(5)
+        raw.settimeout(60)
         raw.connect(str(agent_socket()))
         raw.sendall(line)
         answer = json.loads(raw.recv(1000))

@@ -108,7 +108,7 @@ class Host:
         agent = Agent(HOST, parts, self._folder / "agent.sock")
         running = asyncio.create_task(agent.run())
         try:
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(60):
                 await scenario(self, agent)
         finally:
             agent.stop()

@@ -34,5 +34,5 @@ def test_a_record_becomes_an_event(abi: Abi) -> None:
     event = drop_decoder(abi)(record)
     assert (event.reason, event.stage, event.device) == ("NO_ROUTE", "route", "lo")
     assert (event.length, event.frame) == (1500, frame)
-    assert abs((datetime.now(UTC) - event.at).total_seconds()) < 5
+    assert abs((datetime.now(UTC) - event.at).total_seconds()) < 60
     assert event.as_json()["frame"] == frame.hex()
