@@ -99,7 +99,11 @@ class Abi:
             element, count = member.type_id, 0
             if self._btf.resolve(element).kind is Kind.ARRAY:
                 element, count = self._btf.array(element)
-            yield Field(member.name, member.offset, self._btf.size_of(element), count)
+            width = self._btf.size_of(element)
+            is_opaque = self._btf.resolve(element).kind is Kind.STRUCT
+            if is_opaque:
+                width, count = 1, width
+            yield Field(member.name, member.offset, width, count, is_opaque)
 
     # ---- tables --------------------------------------------------------
 
