@@ -8,7 +8,7 @@ an overlay network, so that all carry the same segments.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.commands import BenchError, run
 
@@ -29,7 +29,7 @@ class Pair:
 
     @property
     def sender_mac(self) -> str:
-        return str(_link(self.sender)["address"])
+        return mac_of(self.sender)
 
     @property
     def host_device(self) -> str:
@@ -47,10 +47,25 @@ class Pair:
                 return str(neighbor["lladdr"])
         raise BenchError(f"{self.name}: the sender has not resolved its next hop")
 
+    def reversed(self) -> Pair:
+        """The same, seen from the receiver."""
+        return replace(
+            self,
+            sender=self.receiver,
+            receiver=self.sender,
+            sender_ip=self.receiver_ip,
+            receiver_ip=self.sender_ip,
+        )
+
     def check(self) -> Pair:
         """Make sure that packets pass, and that next hops are resolved."""
         run_in(self.sender, "ping", "-q", "-c", "2", "-i", "0.2", "-W", "1", self.receiver_ip)
         return self
+
+
+def mac_of(namespace: str) -> str:
+    """The MAC of a container."""
+    return str(_link(namespace)["address"])
 
 
 def _link(namespace: str) -> dict[str, object]:
@@ -68,7 +83,7 @@ def run_in(namespace: str, *argv: str) -> str:
 
 def joined_veths() -> Pair:
     """Two directly joined veth ends, nothing between: the limit."""
-    sender, receiver = _add_namespace("joined-a"), _add_namespace("joined-b")
+    sender, receiver = add_namespace("joined-a"), add_namespace("joined-b")
     peer = ("peer", "name", DEVICE, "netns", receiver)
     run("ip", "-n", sender, "link", "add", DEVICE, "mtu", str(MTU), "type", "veth", *peer)
     run("ip", "-n", receiver, "link", "set", DEVICE, "mtu", str(MTU))
@@ -79,10 +94,10 @@ def joined_veths() -> Pair:
 
 def ip_forwarding() -> Pair:
     """Two subnets, routed by the Linux kernel without any firewall rule."""
-    switch = _add_namespace("forward")
+    switch = add_namespace("forward")
     run_in(switch, "sysctl", "-qw", "net.ipv4.ip_forward=1")
-    sender = _attach(switch, "forward-a", "10.81.1.2/24")
-    receiver = _attach(switch, "forward-b", "10.81.2.2/24")
+    sender = attach(switch, "forward-a", "10.81.1.2/24")
+    receiver = attach(switch, "forward-b", "10.81.2.2/24")
     for number, namespace in ((1, sender), (2, receiver)):
         gateway = f"10.81.{number}.1"
         run("ip", "-n", switch, "address", "add", f"{gateway}/24", "dev", namespace)
@@ -94,24 +109,24 @@ def linux_bridge(*, netfilter: bool) -> Pair:
     """One subnet on a Linux bridge. With br_netfilter in the kernel, frames pass
     through netfilter by default; without it the bridge only switches."""
     name = "bridge" if netfilter else "plain"
-    switch = _add_namespace(name)
+    switch = add_namespace(name)
     if not netfilter:
         for family in ("ip", "ip6", "arp"):
             key = f"net.bridge.bridge-nf-call-{family}tables"
             run_in(switch, "sysctl", "-q", "-e", "-w", f"{key}=0")
     run("ip", "-n", switch, "link", "add", "br0", "mtu", str(MTU), "type", "bridge")
     run("ip", "-n", switch, "link", "set", "br0", "up")
-    sender = _attach(switch, f"{name}-a", "10.82.0.2/24")
-    receiver = _attach(switch, f"{name}-b", "10.82.0.3/24")
+    sender = attach(switch, f"{name}-a", "10.82.0.2/24")
+    receiver = attach(switch, f"{name}-b", "10.82.0.3/24")
     for device in (sender, receiver):
         run("ip", "-n", switch, "link", "set", device, "master", "br0")
     title = "Linux bridge" if netfilter else "Linux bridge, br_netfilter off"
     return Pair(title, sender, receiver, switch, "10.82.0.2", "10.82.0.3").check()
 
 
-def _attach(switch: str, name: str, address: str) -> str:
+def attach(switch: str, name: str, address: str) -> str:
     """A namespace with a veth to the switch's namespace; both are called name."""
-    namespace = _add_namespace(name)
+    namespace = add_namespace(name)
     peer = ("peer", "name", DEVICE, "mtu", str(MTU), "netns", namespace)
     run("ip", "-n", switch, "link", "add", name, "mtu", str(MTU), "type", "veth", *peer)
     run("ip", "-n", switch, "link", "set", name, "up")
@@ -119,7 +134,7 @@ def _attach(switch: str, name: str, address: str) -> str:
     return namespace
 
 
-def _add_namespace(name: str) -> str:
+def add_namespace(name: str) -> str:
     run("ip", "netns", "add", name)
     run("ip", "-n", name, "link", "set", "lo", "up")
     return name

@@ -12,13 +12,14 @@ from bench.commands import BenchError, run
 
 SOURCES = Path(__file__).parent
 OUTPUT = SOURCES.parent / "out"
-PROGRAMS = "meters.bpf.o"
+PROGRAMS = {"flows": "flows", "flood": "flows"}  # BPF programs by meter; others share "meters"
 
 
 def meter(name: str, **settings: object) -> dict[str, int]:
-    """Run a meter; settings become environment variables in upper case."""
+    """Run a meter; settings become environment variables in upper case. Its BPF
+    programs are its own, where it has any, or else those that meters share."""
     environment = {key.upper(): str(value) for key, value in settings.items()}
-    answer = run(str(_program(name)), env={"PROGRAMS": str(_objects()), **environment})
+    answer = run(str(_program(name)), env={"PROGRAMS": str(_programs(name)), **environment})
     return {key: int(value) for key, value in json.loads(answer).items()}
 
 
@@ -31,18 +32,18 @@ def ns_per_frame(name: str, **settings: object) -> float:
 
 
 def _program(name: str) -> Path:
-    source = SOURCES / f"{name}.c"
     built = OUTPUT / name
-    if not _is_current(built, (source, SOURCES / "meter.h")):
+    source = SOURCES / f"{name}.c"
+    if not _is_current(built, (source, *SOURCES.glob("*.h"))):
         warnings = ("-Wall", "-Wextra", "-Werror")
         run("gcc", "-O2", *warnings, str(source), "-o", str(built), "-lbpf")
     return built
 
 
-def _objects() -> Path:
-    source = SOURCES / "meters.bpf.c"
-    built = OUTPUT / PROGRAMS
-    if not _is_current(built, (source,)):
+def _programs(name: str) -> Path:
+    source = SOURCES / f"{PROGRAMS.get(name, 'meters')}.bpf.c"
+    built = OUTPUT / source.with_suffix(".o").name
+    if not _is_current(built, (source, *SOURCES.glob("*.h"))):
         headers = f"/usr/include/{platform.machine()}-linux-gnu"
         compile_ = ("clang-14", "-O2", "-g", "-target", "bpf", "-I", headers)
         run(*compile_, "-c", str(source), "-o", str(built))

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * CPU time per frame of established flows from one container to another, and
+ * per first frame of a new flow.
+ *
+ * As in frames.c, live XDP frames leave a container's veth and a tc program at
+ * the other container's counts and drops them. First each flow sends one frame,
+ * which is timed; then the other side answers in each, so that trackers of
+ * connections know it as established; then frames of all flows in turn are
+ * timed. The time of a daemon that forwards is told apart, since it may not
+ * keep up: then it is the time for the delivered frames, not for the sent.
+ *
+ * Settings: PROGRAMS, SWITCH_NETNS, SENDER_NETNS, RECEIVER_NETNS, DEVICE (in
+ * both), SENDER_PORT and RECEIVER_PORT (their host ends), SOURCE_MAC,
+ * DESTINATION_MAC, REPLY_SOURCE_MAC, REPLY_DESTINATION_MAC, SOURCE_IP,
+ * DESTINATION_IP, FLOWS, FIRST_FLOW (number), CPU, SOFTIRQD_SCHEDSTAT (of that
+ * CPU's ksoftirqd), DAEMON_TASKS (folder of /proc with the daemon's tasks, or
+ * empty), MILLISECONDS.
+ * Prints {"first_sent", "first_delivered", "first_cpu_ns", "sent", "delivered",
+ * "cpu_ns", "daemon_ns"}.
+ */
+#include "generator.h"
+#include <dirent.h>
+
+#define PATIENCE_NS 1000000000ull
+
+/* CPU time of all tasks of the daemon. */
+static uint64_t daemon_ns(void)
+{
+	const char *folder = setting("DAEMON_TASKS");
+	uint64_t sum = 0;
+	struct dirent *task;
+	char path[512];
+
+	if (!*folder)
+		return 0;
+	DIR *tasks = opendir(folder);
+
+	if (!tasks)
+		err(1, "%s", folder);
+	while ((task = readdir(tasks))) {
+		if (task->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "%s/%s/schedstat", folder, task->d_name);
+		sum += schedstat_ns(path);
+	}
+	closedir(tasks);
+	return sum;
+}
+
+static uint64_t own_ns(void)
+{
+	return clock_ns(CLOCK_THREAD_CPUTIME_ID) + schedstat_ns(setting("SOFTIRQD_SCHEDSTAT"));
+}
+
+/* A daemon delivers when it comes to it; whatever is lost is not waited for. */
+static void await_delivery(struct bpf_object *object, uint64_t count)
+{
+	uint64_t start = clock_ns(CLOCK_MONOTONIC);
+
+	while (delivered_frames(object) < count && clock_ns(CLOCK_MONOTONIC) - start < PATIENCE_NS)
+		usleep(100);
+}
+
+/* One frame of each flow, and then wait for all of them. */
+static uint64_t one_of_each(struct generator *generator)
+{
+	uint64_t before = delivered_frames(generator->object);
+
+	start_over(generator);
+	send_frames(generator, generator->recipe.flows);
+	await_delivery(generator->object, before + generator->recipe.flows);
+	return delivered_frames(generator->object) - before;
+}
+
+static void open_flows(struct generator *opener, struct generator *replier)
+{
+	uint64_t cpu_ns = own_ns();
+	uint64_t delivered = one_of_each(opener);
+
+	cpu_ns = own_ns() - cpu_ns;
+	printf("{\"first_sent\": %u, \"first_delivered\": %lu, \"first_cpu_ns\": %lu",
+	       opener->recipe.flows, delivered, cpu_ns);
+	one_of_each(replier);
+	one_of_each(opener);
+}
+
+static void measure(struct generator *opener)
+{
+	uint64_t duration = number_setting("MILLISECONDS") * 1000000ull, sent = 0;
+
+	start_over(opener);
+	send_frames(opener, SLICE); /* warms caches up */
+	uint64_t delivered = delivered_frames(opener->object);
+	uint64_t start = clock_ns(CLOCK_MONOTONIC);
+	uint64_t cpu_ns = own_ns(), spent = daemon_ns();
+
+	for (; clock_ns(CLOCK_MONOTONIC) - start < duration; sent += SLICE)
+		send_frames(opener, SLICE);
+	printf(", \"sent\": %lu, \"delivered\": %lu, \"cpu_ns\": %lu, \"daemon_ns\": %lu}\n", sent,
+	       delivered_frames(opener->object) - delivered, own_ns() - cpu_ns,
+	       daemon_ns() - spent);
+}
+
+static void put_sink(struct bpf_object *object, const char *netns)
+{
+	enter_namespace(netns);
+	attach_filter(if_nametoindex(setting("DEVICE")), BPF_TC_INGRESS,
+		      program_fd(object, "sink"));
+}
+
+static void remove_sink(const char *netns)
+{
+	enter_namespace(netns);
+	detach_filter(if_nametoindex(setting("DEVICE")), BPF_TC_INGRESS);
+}
+
+int main(void)
+{
+	struct bpf_object *object = load_programs(setting("PROGRAMS"));
+	struct generator opener =
+		new_generator(object, setting("SENDER_NETNS"), setting("SENDER_PORT"));
+	struct generator replier =
+		new_generator(object, setting("RECEIVER_NETNS"), setting("RECEIVER_PORT"));
+
+	address_frame(&opener.recipe, setting("SOURCE_MAC"), setting("DESTINATION_MAC"),
+		      setting("SOURCE_IP"), setting("DESTINATION_IP"));
+	address_frame(&replier.recipe, setting("REPLY_SOURCE_MAC"),
+		      setting("REPLY_DESTINATION_MAC"), setting("DESTINATION_IP"),
+		      setting("SOURCE_IP"));
+	fill_frame(&opener.recipe, IPPROTO_UDP);
+	fill_frame(&replier.recipe, IPPROTO_UDP);
+	replier.recipe.reply = 1;
+	put_sink(object, setting("SENDER_NETNS"));
+	put_sink(object, setting("RECEIVER_NETNS"));
+	pin_to(number_setting("CPU"));
+	open_flows(&opener, &replier);
+	measure(&opener);
+	remove_sink(setting("SENDER_NETNS"));
+	remove_sink(setting("RECEIVER_NETNS"));
+	return 0;
+}

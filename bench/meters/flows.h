@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What the generator of many flows and its BPF programs agree about. */
+#pragma once
+
+#include <linux/types.h>
+
+#define FRAME_BYTES 60 /* 64 with the frame check sequence */
+#define PORTS_OFFSET 34 /* in a frame of IPv4 without options */
+#define MARK_OFFSET 56 /* behind a TCP header, in the data of UDP */
+#define MARK 0x6c64642e
+#define OPENER_PORT 1024 /* the first one */
+#define OPENER_PORTS 50000
+#define OTHER_PORT 9 /* that of the other side; the next one when those are used up */
+
+struct ports {
+	__u16 source;
+	__u16 destination;
+};
+
+/* Frames of so many flows in turn, to be sent by the opener or by the other side. */
+struct recipe {
+	__u8 frame[FRAME_BYTES];
+	__u32 first_flow;
+	__u32 flows;
+	__u32 reply;
+};

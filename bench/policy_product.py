@@ -1,0 +1,90 @@
+"""Heddle with security groups: pairs of containers that differ in their policy."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from typing import Any
+
+from bench import private
+from bench.commands import BenchError
+from bench.peers import Pair
+from bench.policy_peers import TCP_PORTS, UDP_PORTS, dashed
+from bench.product import heddle
+from heddle.agent.client import AgentClient
+from heddle.intent.model import AnyResource
+from heddle.intent.names import namespace_name
+from heddle.paths import store_file
+from heddle.store.interface import Transaction
+from heddle.store.sqlite import SqliteStore
+
+LOAD_PATIENCE = 60.0  # seconds
+FEW = 10  # rules of a small group
+
+Nic = Mapping[str, Any]  # the keys of a NIC that say what may pass, and how fast
+
+
+def start_pairs(groups: Iterable[str], nics: Mapping[str, tuple[Nic, Nic]]) -> dict[str, Pair]:
+    """Pairs by name, up and running: a sender in one subnet and a receiver in
+    another, with the NICs given. Each of the groups has ten rules."""
+    machines: dict[str, object] = {}
+    for place, (name, (sender, receiver)) in enumerate(nics.items()):
+        for role, network, nic in zip(_ROLES, _NETWORKS, (sender, receiver), strict=True):
+            plug = {"network": network, "address": _address(network, place), **nic}
+            machines[f"{name}-{role}"] = {"kind": "container", "nics": [plug]}
+    _up({"security_groups": {group: _ten_rules() for group in groups}, "machines": machines})
+    return {name: _pair(place, name) for place, name in enumerate(nics)}
+
+
+_ROLES = ("sender", "receiver")
+_NETWORKS = {"left": "10.83.1", "right": "10.83.2"}
+
+
+def _address(network: str, place: int) -> str:
+    return f"{_NETWORKS[network]}.{2 + place}"
+
+
+def _pair(place: int, name: str) -> Pair:
+    namespaces = [namespace_name(f"{name}-{role}") for role in _ROLES]
+    addresses = [_address(network, place) for network in _NETWORKS]
+    return Pair(f"heddle, {name}", *namespaces, private.HOST_NAMESPACE, *addresses).check()
+
+
+def _up(parts: Mapping[str, object]) -> None:
+    """JSON is YAML as well."""
+    networks = {name: {"cidr": f"{prefix}.0/24"} for name, prefix in _NETWORKS.items()}
+    routers = {"main": {"networks": list(networks)}}
+    topology = {"version": 1, "networks": networks, "routers": routers, **parts}
+    file = private.ROOT / "policy.yaml"
+    file.write_text(json.dumps(topology, indent=1), encoding="utf-8")
+    heddle("up", str(file))
+
+
+def _ten_rules() -> list[dict[str, object]]:
+    """What the peers allow, and others that are never met."""
+    needed: list[dict[str, object]] = [
+        {"direction": "from_vm", "remote": "10.83.0.0/16"},
+        {"direction": "to_vm", "protocol": "udp", "ports": dashed(UDP_PORTS)},
+        {"direction": "to_vm", "protocol": "tcp", "ports": dashed(TCP_PORTS)},
+        {"direction": "to_vm", "protocol": "icmp", "icmp_type": 8, "ethertype": "ipv4"},
+    ]
+    others = (
+        {"direction": "to_vm", "protocol": "tcp", "ports": 8000 + n, "remote": f"192.0.2.{n}"}
+        for n in range(FEW - len(needed))
+    )
+    return [*needed, *others]
+
+
+def load(resources: Iterable[AnyResource]) -> None:
+    """Add to intent, and wait until the agent has carried it out."""
+    with closing(SqliteStore(store_file())) as store, AgentClient() as agent:
+        revision = store.commit(Transaction(put=resources))
+        deadline = time.monotonic() + LOAD_PATIENCE
+        while (status := agent.request("status"))["revision"] != revision:
+            if time.monotonic() > deadline:
+                raise BenchError(f"the agent has not loaded all in {LOAD_PATIENCE:.0f} s")
+            time.sleep(0.05)
+    if status["pending"] or status["errors"]:
+        raise BenchError(f"the agent could not load all: {status['pending'] or status['errors']}")

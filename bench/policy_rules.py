@@ -1,0 +1,61 @@
+"""Rules for security groups of any size, none of which the meters' frames match.
+
+A real book of rules knows prefixes of many lengths and ranges of ports of all
+kinds, and a lookup might have to go through all of these. The same seed gives
+the same rules.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network
+
+from bench.policy_peers import TCP_PORTS, UDP_PORTS
+from heddle.intent.model import Direction, Kind, SecurityGroupRule
+from heddle.intent.names import PROJECT, object_id
+
+_SEED = 3
+_PROTOCOLS = (6, 17)  # TCP and UDP
+_OTHER_PORTS = (max(*TCP_PORTS, *UDP_PORTS) + 1, 65535)  # not those of the meters
+_PREFIX_BITS = range(8, 33)
+_NUMBERS = 1 << 20  # beyond those that a topology file gives
+
+
+class RuleBook:
+    """Rules for one group; the numbers of a second book must not be the same."""
+
+    def __init__(self, group: str, book: int) -> None:
+        self._group_id = object_id(PROJECT, Kind.SECURITY_GROUP, group)
+        self._first_number = _NUMBERS * (1 + book)
+        self._chance = random.Random(_SEED)  # noqa: S311 - nobody must not guess it
+
+    def scattered(self, count: int) -> Iterator[SecurityGroupRule]:
+        """Rules for prefixes anywhere, of every length."""
+        for number in range(count):
+            yield self._rule(number, IPv4Address(self._chance.getrandbits(32)))
+
+    def nested(self, peer: str, count: int) -> Iterator[SecurityGroupRule]:
+        """The worst that rules can be for packets from and to ``peer``: every
+        prefix that it lies in has rules, for other ports than theirs."""
+        for number in range(count):
+            yield self._rule(number, IPv4Address(peer))
+
+    def _rule(self, number: int, address: IPv4Address) -> SecurityGroupRule:
+        """Prefix lengths, directions and protocols take turns."""
+        turn, bits = divmod(number, len(_PREFIX_BITS))
+        prefix = IPv4Network((address, _PREFIX_BITS[bits]), strict=False)
+        first, last = sorted(self._chance.randint(*_OTHER_PORTS) for _ in range(2))
+        name = f"{prefix} {first}-{last}"
+        return SecurityGroupRule(
+            id=object_id("bench", Kind.SECURITY_GROUP_RULE, f"{self._first_number + number}"),
+            name=name,
+            number=self._first_number + number,
+            security_group_id=self._group_id,
+            direction=(Direction.FROM_VM, Direction.TO_VM)[turn % 2],
+            ip_version=4,
+            protocol=_PROTOCOLS[turn // 2 % 2],
+            port_min=first,
+            port_max=last,
+            remote_cidr=str(prefix),
+        )
