@@ -3,9 +3,11 @@
  * Every frame that a VM or container sends, at the ingress of its TAP or of the
  * host end of its veth.
  *
- *   parse -> flow -> forward
- *              |
- *              +-> guard -> answer -> switch -> route -> deliver | drop(reason)
+ *   parse -> fragment -> flow -> forward
+ *                          |
+ *                          +-> guard -> answer -> switch -> route -> policy
+ *                                                                      |
+ *                                                       drop(reason) | deliver
  *
  * A packet of a known flow takes the upper line, all others the lower one. The
  * verdict is always a redirect or a drop: nothing reaches the host's own stack.
@@ -15,9 +17,11 @@
 #include "stages/deliver.h"
 #include "stages/drop.h"
 #include "stages/flow.h"
+#include "stages/fragment.h"
 #include "stages/guard.h"
 #include "stages/icmp_error.h"
 #include "stages/parse.h"
+#include "stages/policy.h"
 #include "stages/route.h"
 #include "stages/switch.h"
 #include "stages/trace.h"
@@ -29,16 +33,21 @@ static __always_inline int run_stages(struct __sk_buff *skb, struct packet *pack
 
 	if (packet->drop_reason) /* parse */
 		return OUTCOME_DROP;
+	if (!may_send(from, !packet->trace))
+		return drop(packet, STAGE_FLOW, DROP_PACKET_RATE_FROM_VM);
 	outcome = stage_guard(skb, packet, from);
 	if (outcome != OUTCOME_NEXT)
 		return outcome;
 	outcome = stage_answer(skb, packet, from);
 	if (outcome != OUTCOME_NEXT)
 		return outcome;
-	outcome = stage_switch(skb, packet, from);
-	if (outcome != OUTCOME_NEXT)
-		return outcome;
-	return stage_route(skb, packet);
+	outcome = stage_switch(packet, from);
+	if (outcome == OUTCOME_NEXT)
+		outcome = stage_route(packet);
+	outcome = stage_policy(skb, packet, outcome);
+	if (outcome == OUTCOME_SERVE)
+		return serve(skb, packet, packet->router ? STAGE_ROUTE : STAGE_SWITCH);
+	return outcome;
 }
 
 static __always_inline int finish_drop(struct __sk_buff *skb, struct packet *packet,
@@ -65,8 +74,13 @@ static __always_inline int finish(struct __sk_buff *skb, struct packet *packet,
 			return verdict;
 		return finish_drop(skb, packet, from);
 	}
-	case OUTCOME_FLOOD:
-		return deliver_copies(skb, packet, from);
+	case OUTCOME_FLOOD: {
+		int verdict = deliver_copies(skb, packet, from);
+
+		if (!packet->drop_reason)
+			return verdict;
+		return finish_drop(skb, packet, from);
+	}
 	case OUTCOME_CONSUMED:
 		return TC_ACT_SHOT;
 	}
@@ -89,6 +103,7 @@ __noinline int decide(struct __sk_buff *skb, struct packet *packet)
 	} else {
 		packet->network = from->network;
 		packet->epoch = current_epoch(from->network % EPOCH_SLOTS);
+		packet->frame_bytes = skb->len;
 		if (!packet->trace)
 			count(from->counter_slot, FROM_VM, skb->len);
 		verdict = finish(skb, packet, from, run_stages(skb, packet, from));
@@ -98,18 +113,36 @@ __noinline int decide(struct __sk_buff *skb, struct packet *packet)
 	return verdict;
 }
 
+/* What the shaper let pass has been decided about: on to its destination. */
+static __always_inline int leave_shaper(struct __sk_buff *skb)
+{
+	__u32 ifindex = skb->mark & ~SHAPED_MARK_MASK;
+	struct port *to = find_port(ifindex);
+
+	skb->mark = 0;
+	return to ? redirect_to(ifindex, delivers_to_peer(to)) : TC_ACT_SHOT;
+}
+
 SEC("tc")
 int from_vm(struct __sk_buff *skb)
 {
-	struct packet packet = {};
+	struct packet *packet = packet_in_hand();
 
-	if (stage_parse(skb, &packet) == OUTCOME_NEXT) {
-		struct flow *flow = stage_flow(&packet);
+	if (!packet)
+		return TC_ACT_SHOT;
+	if ((skb->mark & SHAPED_MARK_MASK) == SHAPED_MARK)
+		return leave_shaper(skb);
+	__builtin_memset(packet, 0, sizeof(*packet));
+	if (stage_parse(skb, packet) == OUTCOME_NEXT) {
+		struct flow *flow;
 
+		if (packet->fragment)
+			stage_fragment(skb, packet);
+		flow = stage_flow(packet);
 		if (flow && !trace_of(skb))
 			return forward(skb, flow);
 	}
-	return decide(skb, &packet);
+	return decide(skb, packet);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

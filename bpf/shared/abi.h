@@ -23,6 +23,7 @@ enum stage {
 	STAGE_FLOW,
 	STAGE_SWITCH,
 	STAGE_ROUTE,
+	STAGE_POLICY,
 	STAGE_DELIVER,
 	STAGE_COUNT,
 };
@@ -34,6 +35,7 @@ enum decision {
 	DECISION_FLOW_HIT,
 	DECISION_FLOW_MISS,
 	DECISION_FLOW_STALE, /* decided under an older policy: decide again */
+	DECISION_FLOW_UNSETTLED, /* its connection is opening or closing: decide */
 	DECISION_FLOW_NONE, /* this kind of packet is never cached */
 	DECISION_ARP_REPLY,
 	DECISION_ND_ADVERTISEMENT,
@@ -51,6 +53,10 @@ enum decision {
 	DECISION_ROUTE_CONNECTED,
 	DECISION_ROUTE_STATIC,
 	DECISION_ROUTE_LOCAL, /* the packet is for the router itself */
+	DECISION_POLICY_ALLOWED, /* by rules of the security groups */
+	DECISION_POLICY_REPLY, /* by the connection it replies in */
+	DECISION_POLICY_RELATED, /* an ICMP error about a packet of a known connection */
+	DECISION_POLICY_OPEN, /* port security is off at every end concerned */
 	DECISION_ICMP_TIME_EXCEEDED,
 	DECISION_ICMP_UNREACHABLE,
 	DECISION_ICMP_TOO_BIG,
@@ -89,6 +95,15 @@ enum drop_reason {
 	DROP_ROUTED_MULTICAST, /* multicast, broadcast or link-local addresses are not routed */
 	DROP_ROUTER_SERVICE, /* sent to a router address that serves nothing but ping */
 	DROP_ROUTE_LOOP, /* more than ROUTER_HOPS_MAX routers in a row */
+	DROP_POLICY_FROM_VM, /* no rule of the sender's security groups allows it */
+	DROP_POLICY_TO_VM, /* no rule of the receiver's security groups allows it */
+	DROP_CONNECTION_INVALID, /* belongs to no connection and can't open one */
+	DROP_FRAGMENT_ORPHAN, /* a later fragment whose first one was not seen */
+	DROP_CONNECTION_LIMIT, /* the port has all the connections that it may have */
+	DROP_FLOW_TABLE_FULL,
+	DROP_PACKET_RATE_FROM_VM,
+	DROP_PACKET_RATE_TO_VM,
+	DROP_FLOOD_LIMIT, /* more broadcast, multicast than a port may send */
 	DROP_INTERNAL, /* a kernel helper failed */
 	DROP_REASON_COUNT,
 };
@@ -104,6 +119,9 @@ enum port_flag {
 	PORT_DHCP4 = 2,
 	PORT_DHCP6 = 4,
 	PORT_RA = 8,
+	PORT_OPEN = 16, /* port security is off: neither guard nor security groups */
+	PORT_SHAPED_TO_VM = 32, /* its device has a qdisc that must be passed */
+	PORT_DSCP = 64, /* mark what the VM sends with port.dscp */
 };
 
 enum route_kind {
@@ -120,6 +138,20 @@ enum limits {
 	COUNTER_SLOTS = 16384,
 	ROUTER_HOPS_MAX = 4,
 	EVENT_CAPTURE_BYTES = 128,
+	GROUPS_MAX = 16, /* security groups of a port */
+	POLICY_PREFIXES_MAX = 132, /* 0 to 128, and padding */
+	POLICY_SETS_MAX = 64, /* remote groups and address groups that a group may name per direction */
+	PROTOCOL_ANY = 256,
+	FLOWS_MAX = 524288, /* two of them are a connection */
+	/* What a port may flood: a copy costs one unit, the packet itself as much
+	 * as follows. A port may save up units for one second. */
+	FLOOD_UNITS_PER_SECOND = 100000,
+	FLOOD_UNITS_BROADCAST = 100,
+	FLOOD_UNITS_MULTICAST = 10,
+	/* Set on frames on their way through the shaper, with the ifindex of the
+	 * device they are for in the lower 24 bits. */
+	SHAPED_MARK = 0x53000000,
+	SHAPER_MAJOR = 1, /* handle of the shaper's qdisc; a port's class is its counter slot + 1 */
 	ICMP_BURST = 100, /* errors to one port in a row, */
 	ICMP_PER_SECOND = 100, /* and as many a second thereafter */
 	TRACE_SLOTS = 64,
@@ -141,6 +173,16 @@ struct port {
 	__u8 dhcp6_address[ADDRESS_BYTES];
 	__u8 mac[MAC_BYTES];
 	__u16 mtu; /* of the network: largest IP packet */
+	/* Quality of service. */
+	__u32 shaper; /* ifindex through which what it sends goes; 0: it is not shaped */
+	__u32 from_vm_packet_ns; /* a packet each so many ns, 0: no limit */
+	__u32 to_vm_packet_ns;
+	__u32 packet_burst; /* packets in a row beyond that rate */
+	__u32 connections_max; /* 0: its fair share of the flow table alone */
+	__u8 dscp; /* 0 to 63, RFC 2474 */
+	__u8 group_count; /* 0: nothing is allowed, unless PORT_OPEN */
+	__u8 pad[2];
+	__u32 groups[GROUPS_MAX]; /* numbers of its security groups */
 };
 
 /* ---- macs: (network, MAC) -> endpoint ---------------------------------- */
@@ -170,12 +212,15 @@ struct neighbor {
 	__u8 pad[2];
 };
 
-/* ---- source_prefixes: what a port may send from besides its own addresses.
- * The value is the IP version, since ::/0 matches IPv4-mapped addresses too. */
+/* ---- source_prefixes: what a port may send from besides its own MAC and
+ * addresses: prefixes that are routed to it, and allowed address pairs. The
+ * value is the IP version, since ::/0 matches IPv4-mapped addresses too. */
 
 struct source_prefix_key {
-	__u32 prefix_bits; /* 32 for ifindex + 0..128 */
+	__u32 prefix_bits; /* 96 for ifindex and MAC + 0..128 */
 	__u32 ifindex;
+	__u8 mac[MAC_BYTES];
+	__u8 pad[2];
 	__u8 address[ADDRESS_BYTES];
 };
 
@@ -241,7 +286,98 @@ struct ra_template {
 	__u8 message[RA_OPTIONS_MAX];
 };
 
-/* ---- flows: the memory of every decision of a first packet ------------- */
+/* ---- policy: security groups --------------------------------------------
+ *
+ * Rules only ever allow. A packet is allowed when some rule of some group of
+ * the port matches. A rule's remote end is a prefix or a set of addresses (the
+ * members of a security group, or an address group). So the question for one
+ * group is a handful of exact lookups: for each prefix length that its rules
+ * use, and each set that they name, is there a policy_remote for the peer? If
+ * so, for each length of port prefix in use, is there a policy_rule?
+ */
+
+enum direction {
+	FROM_VM,
+	TO_VM,
+};
+
+struct policy_group_key {
+	__u32 group; /* number of a security group */
+	__u8 direction; /* enum direction */
+	__u8 ip_version; /* 4 or 6 */
+	__u8 pad[2];
+};
+
+enum policy_group_flag {
+	POLICY_STATELESS = 1, /* replies are not allowed by themselves */
+};
+
+struct policy_group {
+	__u32 flags; /* enum policy_group_flag */
+	__u8 prefix_count;
+	__u8 set_count;
+	__u8 pad[2];
+	/* Lengths in use, ascending; of IPv4-mapped addresses 96 more than of IPv4. */
+	__u8 prefix_bits[POLICY_PREFIXES_MAX];
+	__u32 sets[POLICY_SETS_MAX]; /* numbers in use, ascending */
+};
+
+/* Members of sets. For a security group an address counts in the network of
+ * its port alone; an address group knows no network. */
+struct set {
+	__u8 in_network; /* 1: a security group */
+	__u8 prefix_count4;
+	__u8 prefix_count6;
+	__u8 pad;
+	__u8 prefix_bits4[POLICY_PREFIXES_MAX]; /* lengths in use, ascending, as in policy_group */
+	__u8 prefix_bits6[POLICY_PREFIXES_MAX];
+};
+
+struct set_member_key {
+	__u32 set;
+	__u32 network; /* VNI, or 0 */
+	__u8 ip_version;
+	__u8 prefix_bits;
+	__u8 pad[2];
+	__u8 address[ADDRESS_BYTES]; /* host bits zero */
+};
+
+struct policy_remote_key {
+	__u32 group;
+	__u32 set; /* 0: the remote end is a prefix */
+	__u8 direction;
+	__u8 ip_version;
+	__u8 prefix_bits; /* 0 with a set */
+	__u8 pad;
+	__u8 address[ADDRESS_BYTES]; /* host bits zero; all zero with a set */
+};
+
+/* Lengths of port prefixes in use, as bits 0 to 16, by what the rules say of
+ * the protocol. Ports are those of the destination in the direction of the
+ * rule; of ICMP the type is the upper and the code the lower byte. */
+struct policy_remote {
+	__u32 any_protocol; /* bit 0 or nothing */
+	__u32 tcp;
+	__u32 udp;
+	__u32 icmp; /* ICMP, or ICMPv6 with IPv6 */
+	__u32 other; /* all others, those with ports as well (SCTP, DCCP, UDP-Lite) */
+};
+
+struct policy_rule_key {
+	__u32 group; /* up to address as in policy_remote_key */
+	__u32 set;
+	__u8 direction;
+	__u8 ip_version;
+	__u8 prefix_bits;
+	__u8 port_bits; /* length of the port prefix, 0 to 16 */
+	__u8 address[ADDRESS_BYTES];
+	__u16 protocol; /* IP protocol number, or PROTOCOL_ANY */
+	__u16 port; /* host order, lower bits zero */
+};
+
+/* The value of a policy_rule is the number of the rule. */
+
+/* ---- flows: what was decided about a packet, and its connection ---------- */
 
 enum fragment_kind {
 	FRAGMENT_NONE,
@@ -251,30 +387,103 @@ enum fragment_kind {
 
 struct flow_key {
 	__u32 ifindex; /* of the port it came from */
-	__u16 source_port_be; /* ICMP echo: identifier; a later fragment: 0 */
-	__u16 destination_port_be; /* ICMP: type and code; a later fragment: 0 */
+	__u16 source_port_be; /* ICMP echo: identifier */
+	__u16 destination_port_be; /* ICMP: type and code */
 	__u8 l4_protocol;
-	__u8 fragment; /* enum fragment_kind */
-	__u8 pad[2];
+	__u8 pad[3];
 	__u8 source[ADDRESS_BYTES];
 	__u8 destination[ADDRESS_BYTES];
 };
 
 enum flow_flag {
 	FLOW_PEER = 1, /* bpf_redirect_peer */
+	FLOW_SETTLED = 2, /* packets without SYN, FIN and RST need no look at the connection */
+	FLOW_LIMITED = 4, /* an end has a packet rate: each packet is looked at */
+	FLOW_DSCP = 8,
+};
+
+enum flow_role {
+	FLOW_OPENER, /* the direction of the first packet; its entry holds the connection */
+	FLOW_REPLY,
+	FLOW_UNTRACKED, /* port security is off, or all that allows it is stateless */
+};
+
+enum connection_flag {
+	CONNECTION_REPLIED = 1,
+	CONNECTION_REPLY_CLOSED_FIRST = 2, /* the first FIN came from the other side */
+	CONNECTION_STATELESS_FROM = 4, /* at that end, replies need a rule of their own */
+	CONNECTION_STATELESS_TO = 8,
+};
+
+/* States of TCP (RFC 9293 3.3.2) as an observer in the middle sees them. */
+enum connection_state {
+	CONNECTION_NEW, /* not TCP, no reply yet */
+	CONNECTION_ASSURED, /* not TCP, replied */
+	CONNECTION_SYN_SENT,
+	CONNECTION_SYN_RECEIVED,
+	CONNECTION_ESTABLISHED,
+	CONNECTION_FIN_WAIT, /* one side has sent FIN */
+	CONNECTION_CLOSE_WAIT, /* ... and the other acknowledged it */
+	CONNECTION_LAST_ACK, /* both have sent FIN */
+	CONNECTION_TIME_WAIT,
+	CONNECTION_CLOSED, /* RST */
+	CONNECTION_STATE_COUNT,
 };
 
 struct flow {
+	/* What a hit reads. */
 	__u8 received_macs[2 * MAC_BYTES]; /* destination, source: as in the frame */
 	__u8 sent_macs[2 * MAC_BYTES];
-	__u32 ifindex; /* deliver to */
+	__u32 ifindex; /* deliver to; 0: not decided yet */
 	__u32 epoch;
 	__u32 from_slot; /* counter slots of both ends */
 	__u32 to_slot;
+	__u32 shaper; /* ifindex to send it through, 0: none */
 	__u16 epoch_slot;
 	__u16 mtu;
 	__u16 flags; /* enum flow_flag */
-	__u16 hops; /* routers passed, so much is taken off the TTL; 0: switched */
+	__u8 hops; /* routers passed, so much is taken off the TTL; 0: switched */
+	__u8 dscp;
+	/* What a hit writes. */
+	__u64 used_at; /* ns of CLOCK_MONOTONIC, some ms coarse */
+	__u64 packets;
+	__u64 bytes;
+	/* The connection. A reply's entry knows its role and the other end alone. */
+	__u32 other_ifindex; /* of the entry of the other direction */
+	__u8 role; /* enum flow_role */
+	__u8 state; /* enum connection_state */
+	__u8 connection_flags; /* enum connection_flag */
+	__u8 pad;
+	__u32 policy_epoch; /* under which the rules were looked up */
+	__u32 from_rule; /* numbers of the rules that allow it at both ends; 0: */
+	__u32 to_rule; /* none was needed */
+	__u64 opened_at; /* ns */
+	__u64 alarm_at; /* ns, when the timer fires */
+	struct bpf_timer timer;
+};
+
+/* ---- fragments: the ports that a first fragment had ----------------------- */
+
+struct fragment_key {
+	__u32 ifindex;
+	__u32 identification;
+	__u8 source[ADDRESS_BYTES];
+	__u8 destination[ADDRESS_BYTES];
+	__u8 l4_protocol;
+	__u8 pad[3];
+};
+
+struct fragment {
+	__u64 seen_at; /* ns */
+	__u16 source_port_be;
+	__u16 destination_port_be;
+	__u8 pad[4];
+};
+
+/* ---- usage: of the flow table, by ifindex of the port that opened --------- */
+
+struct port_usage {
+	__u64 connections;
 };
 
 /* ---- counters ---------------------------------------------------------- */
@@ -287,7 +496,7 @@ struct port_counters {
 };
 
 struct drop_key {
-	__u32 ifindex; /* of the port the packet came from */
+	__u32 ifindex; /* of the port whose rules or limits it broke, mostly the sender */
 	__u32 reason; /* enum drop_reason */
 };
 
@@ -302,6 +511,13 @@ struct icmp_budget {
 	__u64 tokens;
 };
 
+/* Virtual time up to which a rate is used up (GCRA, ITU-T I.371), in ns. */
+struct pace {
+	__u64 from_vm;
+	__u64 to_vm;
+	__u64 flood;
+};
+
 /* ---- facts ------------------------------------------------------------- */
 
 enum event_kind {
@@ -311,11 +527,13 @@ enum event_kind {
 struct drop_event {
 	__u32 kind; /* enum event_kind */
 	__u32 reason; /* enum drop_reason */
-	__u32 ifindex;
+	__u32 ifindex; /* of the port in drop_key */
+	__u32 from_ifindex; /* of the port the packet came from */
 	__u32 length; /* bytes of the frame */
 	__u64 time; /* ns of CLOCK_MONOTONIC */
 	__u32 captured; /* bytes of frame[] in use */
 	__u32 stage; /* enum stage */
+	__u32 pad;
 	__u8 frame[EVENT_CAPTURE_BYTES];
 };
 
@@ -330,5 +548,9 @@ struct trace_record {
 	__u32 cached_ifindex; /* what the flow table holds for it; 0: nothing valid */
 	__u32 route_bits; /* prefix length in the address family of the packet */
 	__u32 hops; /* routers passed */
+	__u32 blamed_ifindex; /* of the port in drop_key */
+	__u32 from_rule; /* as in struct flow */
+	__u32 to_rule;
+	__u32 connection_state; /* 1 + enum connection_state before the packet; 0: no connection */
 	__u8 via[ADDRESS_BYTES]; /* next hop of a static route */
 };

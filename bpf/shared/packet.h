@@ -31,6 +31,7 @@ enum outcome {
 	OUTCOME_CONSUMED, /* taken note of, nothing to send */
 	OUTCOME_PORT, /* to packet->to_ifindex */
 	OUTCOME_FLOOD, /* to every other port of the network */
+	OUTCOME_SERVE, /* for an address of heddle's own: answered once the sender may ask */
 };
 
 struct packet {
@@ -44,7 +45,10 @@ struct packet {
 	__u8 ttl;
 	__u8 icmp_type;
 	__u8 icmp_code;
-	__u8 cacheable;
+	__u8 tcp_flags;
+	__u8 fragment; /* enum fragment_kind */
+	__u8 trackable; /* has a flow: not ND, an ICMP error, an orphaned fragment, ... */
+	__u32 identification; /* of a fragment */
 
 	/* From here on filled by the slow path alone. */
 	__u32 trace; /* 1 + slot of a traced packet, else 0 */
@@ -56,6 +60,10 @@ struct packet {
 	__u32 to_network;
 	__u32 copies;
 	__u32 cached_ifindex;
+	__u32 frame_bytes;
+	__u32 blamed_ifindex; /* port whose rules or limits it broke; 0: the sender */
+	__u32 from_rule;
+	__u32 to_rule;
 	__u16 hops;
 	__u16 mtu; /* on the way to the destination */
 	__u8 icmp_error_type; /* an error to send with the drop; 0: none */
@@ -63,9 +71,29 @@ struct packet {
 	__u8 stage; /* enum stage reached */
 	__u8 drop_reason; /* enum drop_reason */
 	__u8 route_bits;
+	__u8 settled; /* later packets of the flow need no look at the connection */
+	__u8 connection_state; /* 1 + enum connection_state before this packet; 0: none */
 	__u8 decisions[STAGE_COUNT]; /* enum decision */
 	__u8 via[ADDRESS_BYTES];
+	struct flow_key opener; /* of the connection it belongs to */
+	struct flow_key other; /* of the direction that it does not take */
+	bool is_reply;
 };
+
+/* On no stack: with that of the functions below it would not fit. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct packet);
+} packets SEC(".maps");
+
+static __always_inline struct packet *packet_in_hand(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&packets, &zero);
+}
 
 static __always_inline bool is_ipv4(const struct packet *packet)
 {
@@ -214,6 +242,14 @@ static __always_inline bool mac_of_link_local(__u8 *mac, const __u8 *address)
 	mac[4] = address[14];
 	mac[5] = address[15];
 	return true;
+}
+
+/* ---- ports ---------------------------------------------------------------- */
+
+/* A device with a qdisc of its own must not be bypassed. */
+static __always_inline bool delivers_to_peer(const struct port *port)
+{
+	return (port->flags & (PORT_PEER | PORT_SHAPED_TO_VM)) == PORT_PEER;
 }
 
 /* ---- who is where --------------------------------------------------------- */

@@ -24,6 +24,11 @@ TABLE(addresses, BPF_MAP_TYPE_HASH, 131072, struct address_key, struct neighbor,
 TABLE(source_prefixes, BPF_MAP_TYPE_LPM_TRIE, 65536, struct source_prefix_key, __u32, BPF_F_NO_PREALLOC);
 TABLE(router_interfaces, BPF_MAP_TYPE_HASH, 16384, struct router_interface_key, struct router_interface, 0);
 TABLE(routes, BPF_MAP_TYPE_LPM_TRIE, 65536, struct route_key, struct route, BPF_F_NO_PREALLOC);
+TABLE(policy_groups, BPF_MAP_TYPE_HASH, 65536, struct policy_group_key, struct policy_group, BPF_F_NO_PREALLOC);
+TABLE(policy_remotes, BPF_MAP_TYPE_HASH, 262144, struct policy_remote_key, struct policy_remote, BPF_F_NO_PREALLOC);
+TABLE(policy_rules, BPF_MAP_TYPE_HASH, 524288, struct policy_rule_key, __u32, BPF_F_NO_PREALLOC);
+TABLE(sets, BPF_MAP_TYPE_HASH, 65536, __u32, struct set, BPF_F_NO_PREALLOC);
+TABLE(set_members, BPF_MAP_TYPE_HASH, 524288, struct set_member_key, __u32, BPF_F_NO_PREALLOC);
 TABLE(dhcp4_templates, BPF_MAP_TYPE_HASH, 16384, __u32, struct dhcp4_template, BPF_F_NO_PREALLOC);
 TABLE(dhcp6_templates, BPF_MAP_TYPE_HASH, 16384, __u32, struct dhcp6_template, BPF_F_NO_PREALLOC);
 TABLE(ra_templates, BPF_MAP_TYPE_HASH, 16384, __u32, struct ra_template, BPF_F_NO_PREALLOC);
@@ -33,7 +38,11 @@ TABLE(ra_templates, BPF_MAP_TYPE_HASH, 16384, __u32, struct ra_template, BPF_F_N
 TABLE(epochs, BPF_MAP_TYPE_ARRAY, EPOCH_SLOTS, __u32, __u32, 0);
 
 /* The data plane's own. */
-TABLE(flows, BPF_MAP_TYPE_LRU_HASH, 262144, struct flow_key, struct flow, 0);
+TABLE(flows, BPF_MAP_TYPE_HASH, FLOWS_MAX, struct flow_key, struct flow, BPF_F_NO_PREALLOC);
+TABLE(fragments, BPF_MAP_TYPE_LRU_HASH, 16384, struct fragment_key, struct fragment, 0);
+TABLE(usage, BPF_MAP_TYPE_HASH, 16384, __u32, struct port_usage, BPF_F_NO_PREALLOC);
+TABLE(total_usage, BPF_MAP_TYPE_ARRAY, 1, __u32, struct port_usage, 0);
+TABLE(paces, BPF_MAP_TYPE_ARRAY, COUNTER_SLOTS, __u32, struct pace, 0);
 TABLE(counters, BPF_MAP_TYPE_PERCPU_ARRAY, COUNTER_SLOTS, __u32, struct port_counters, 0);
 TABLE(drops, BPF_MAP_TYPE_LRU_PERCPU_HASH, 16384, struct drop_key, struct drop_counter, 0);
 TABLE(icmp_budgets, BPF_MAP_TYPE_ARRAY, COUNTER_SLOTS, __u32, struct icmp_budget, 0);
@@ -66,8 +75,13 @@ struct shared_types {
 	enum endpoint_kind endpoint_kind;
 	enum port_flag port_flag;
 	enum route_kind route_kind;
+	enum direction direction;
+	enum policy_group_flag policy_group_flag;
 	enum fragment_kind fragment_kind;
 	enum flow_flag flow_flag;
+	enum flow_role flow_role;
+	enum connection_flag connection_flag;
+	enum connection_state connection_state;
 	enum event_kind event_kind;
 	enum limits limits;
 	struct drop_event drop_event;

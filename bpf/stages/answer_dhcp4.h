@@ -264,7 +264,7 @@ __noinline int answer_dhcp4(struct __sk_buff *skb, struct packet *packet)
 	if (!template)
 		return drop(packet, STAGE_ANSWER, DROP_INTERNAL);
 	frame = (struct dhcp4_frame *)space->bytes;
-	if (packet->l4_offset != DHCP4_UDP_OFFSET || packet->key.fragment ||
+	if (packet->l4_offset != DHCP4_UDP_OFFSET || packet->fragment ||
 	    bpf_skb_load_bytes(skb, 0, frame, DHCP4_BOOTP_OFFSET + sizeof(struct bootp)) ||
 	    frame->bootp.operation != BOOTP_REQUEST || frame->bootp.hardware_type != 1 ||
 	    frame->bootp.hardware_bytes != MAC_BYTES || load_ipv4(frame->bootp.relay) ||

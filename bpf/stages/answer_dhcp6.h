@@ -269,7 +269,7 @@ __noinline int answer_dhcp6(struct __sk_buff *skb, struct packet *packet)
 	if (!template)
 		return drop(packet, STAGE_ANSWER, DROP_INTERNAL);
 	message = (struct dhcp6_message *)space->bytes;
-	if (packet->l4_offset != DHCP6_UDP_OFFSET || packet->key.fragment ||
+	if (packet->l4_offset != DHCP6_UDP_OFFSET || packet->fragment ||
 	    bpf_skb_load_bytes(skb, 0, message, sizeof(*message)) ||
 	    !read_dhcp6_options(skb, packet, &request))
 		return drop(packet, STAGE_ANSWER, DROP_DHCP_INVALID);

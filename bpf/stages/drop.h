@@ -10,6 +10,12 @@
 
 #define EVENT_INTERVAL_NS 100000000ull
 
+/* The port whose rules or limits the packet broke. */
+static __always_inline __u32 blamed(const struct packet *packet)
+{
+	return packet->blamed_ifindex ? packet->blamed_ifindex : packet->key.ifindex;
+}
+
 static __always_inline void send_drop_event(struct __sk_buff *skb, const struct packet *packet,
 					    __u64 now)
 {
@@ -20,7 +26,9 @@ static __always_inline void send_drop_event(struct __sk_buff *skb, const struct 
 		return; /* the reader is behind; the counter still tells */
 	event->kind = EVENT_DROP;
 	event->reason = packet->drop_reason;
-	event->ifindex = packet->key.ifindex;
+	event->ifindex = blamed(packet);
+	event->from_ifindex = packet->key.ifindex;
+	event->pad = 0;
 	event->length = skb->len;
 	event->time = now;
 	event->stage = packet->stage;
@@ -33,7 +41,7 @@ static __always_inline void send_drop_event(struct __sk_buff *skb, const struct 
 
 static __always_inline struct drop_counter *drop_counter_of(const struct packet *packet)
 {
-	struct drop_key key = { .ifindex = packet->key.ifindex, .reason = packet->drop_reason };
+	struct drop_key key = { .ifindex = blamed(packet), .reason = packet->drop_reason };
 	struct drop_counter *counter = bpf_map_lookup_elem(&drops, &key);
 	struct drop_counter fresh = {};
 
@@ -43,17 +51,21 @@ static __always_inline struct drop_counter *drop_counter_of(const struct packet 
 	return bpf_map_lookup_elem(&drops, &key);
 }
 
-static __always_inline void account_drop(struct __sk_buff *skb, const struct packet *packet)
+__noinline int account_drop(struct __sk_buff *skb, struct packet *packet)
 {
-	struct drop_counter *counter = drop_counter_of(packet);
+	struct drop_counter *counter;
 	__u64 now = bpf_ktime_get_ns();
 
+	if (!packet)
+		return -1;
+	counter = drop_counter_of(packet);
 	if (!counter)
-		return;
+		return -1;
 	counter->packets++;
 	counter->bytes += skb->len;
 	if (counter->sampled_at && now - counter->sampled_at < EVENT_INTERVAL_NS)
-		return;
+		return 0;
 	counter->sampled_at = now;
 	send_drop_event(skb, packet, now);
+	return 0;
 }

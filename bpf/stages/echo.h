@@ -9,7 +9,7 @@
 
 static __always_inline bool is_echo_request(const struct packet *packet)
 {
-	if (packet->key.fragment || packet->icmp_code)
+	if (packet->fragment || packet->icmp_code)
 		return false;
 	if (is_ipv4(packet))
 		return packet->key.l4_protocol == IPPROTO_ICMP && packet->icmp_type == ICMP_ECHO;

@@ -2,20 +2,22 @@
 /*
  * flow -> forward | (slow path) guard
  *
- * The memory of what the slow path decided about a first packet. The key holds
- * the device, the addresses and the ports; the entry holds the MACs that the
- * frame must have and the epoch under which it was decided. So a hit repeats
- * the answers of every stage, guard included, with one lookup. Whatever does
- * not fit the entry to the letter goes the slow path.
+ * The memory of what the slow path decided about a packet. The key holds the
+ * device, the addresses and the ports; the entry holds the MACs that the frame
+ * must have and the epoch under which it was decided. So a hit repeats the
+ * answers of every stage, guard and policy included, with one lookup. Whatever
+ * does not fit the entry to the letter goes the slow path, as does what opens
+ * or closes a connection.
  */
 #pragma once
 
+#include "shared/checksum.h"
 #include "shared/packet.h"
+#include "stages/parse.h"
 
-enum direction {
-	FROM_VM,
-	TO_VM,
-};
+#define ECN_MASK 3
+#define SHAPED_MARK_MASK 0xff000000
+#define TCP_STATE_FLAGS (TCP_FIN | TCP_SYN | TCP_RST)
 
 static __always_inline void count(__u32 slot, enum direction direction, __u32 bytes)
 {
@@ -44,12 +46,12 @@ static __always_inline struct flow *stage_flow(struct packet *packet)
 {
 	struct flow *flow;
 
-	if (!packet->cacheable) {
+	if (!packet->trackable) {
 		packet->decisions[STAGE_FLOW] = DECISION_FLOW_NONE;
 		return NULL;
 	}
 	flow = bpf_map_lookup_elem(&flows, &packet->key);
-	if (!flow || !same_macs(flow->received_macs, packet->macs)) {
+	if (!flow || !flow->ifindex || !same_macs(flow->received_macs, packet->macs)) {
 		packet->decisions[STAGE_FLOW] = DECISION_FLOW_MISS;
 		return NULL;
 	}
@@ -57,45 +59,76 @@ static __always_inline struct flow *stage_flow(struct packet *packet)
 		packet->decisions[STAGE_FLOW] = DECISION_FLOW_STALE;
 		return NULL;
 	}
+	if (!(flow->flags & FLOW_SETTLED) || packet->tcp_flags & TCP_STATE_FLAGS) {
+		packet->decisions[STAGE_FLOW] = DECISION_FLOW_UNSETTLED;
+		return NULL;
+	}
 	packet->decisions[STAGE_FLOW] = DECISION_FLOW_HIT;
 	packet->cached_ifindex = flow->ifindex;
+	if (flow->flags & FLOW_LIMITED)
+		return NULL; /* each packet is paced */
 	if (packet->segment_bytes > flow->mtu || (flow->hops && packet->ttl <= flow->hops))
 		return NULL; /* the sender must be told */
 	return flow;
 }
 
-/* Take the routers passed off the TTL; the checksum follows (RFC 1624). */
-static __always_inline void lower_ttl(struct ethhdr *ethernet, void *end, __u8 hops)
+/* How the headers of a packet change on its way. */
+struct changes {
+	const __u8 *macs;
+	__u8 hops; /* routers passed */
+	bool mark;
+	__u8 dscp;
+};
+
+/* IPv4: the checksum follows each changed word (RFC 1624 eqn. 3). */
+static __always_inline void change_ipv4(struct iphdr *ip, struct changes changes)
 {
-	if (ethernet->h_proto == BE16_IPV4) {
-		struct iphdr *ip = (void *)(ethernet + 1);
-		__u32 sum;
+	__u32 sum = (__u16)~ip->check;
 
-		if ((void *)(ip + 1) > end)
-			return;
-		sum = ip->check + bpf_htons(hops << 8);
-		ip->check = sum + (sum >= 0xffff);
-		ip->ttl -= hops;
-	} else {
-		struct ipv6hdr *ip = (void *)(ethernet + 1);
+	sum += (__u16)~bpf_htons(ip->ttl << 8);
+	ip->ttl -= changes.hops;
+	sum += bpf_htons(ip->ttl << 8);
+	if (changes.mark) {
+		sum += (__u16)~bpf_htons(ip->tos);
+		ip->tos = changes.dscp << 2 | (ip->tos & ECN_MASK);
+		sum += bpf_htons(ip->tos);
+	}
+	ip->check = finish_checksum(sum);
+}
 
-		if ((void *)(ip + 1) > end)
-			return;
-		ip->hop_limit -= hops;
+static __always_inline void change_ipv6(struct ipv6hdr *ip, struct changes changes)
+{
+	ip->hop_limit -= changes.hops;
+	if (changes.mark) { /* the traffic class lies across two bytes */
+		ip->priority = changes.dscp >> 2;
+		ip->flow_lbl[0] = (changes.dscp << 6) | (ip->flow_lbl[0] & 0x3f);
 	}
 }
 
-static __always_inline bool rewrite(struct __sk_buff *skb, const __u8 *sent_macs, __u8 hops)
+static __always_inline bool rewrite(struct __sk_buff *skb, struct changes changes)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	struct ethhdr *ethernet = data;
 
+	if (!changes.hops && !changes.mark)
+		return true;
 	if ((void *)(ethernet + 1) > end)
 		return false;
-	if (!hops)
-		return true;
-	__builtin_memcpy(ethernet, sent_macs, 2 * MAC_BYTES);
-	lower_ttl(ethernet, end, hops);
+	if (changes.hops)
+		__builtin_memcpy(ethernet, changes.macs, 2 * MAC_BYTES);
+	if (ethernet->h_proto == BE16_IPV4) {
+		struct iphdr *ip = (void *)(ethernet + 1);
+
+		if ((void *)(ip + 1) > end)
+			return false;
+		change_ipv4(ip, changes);
+	} else if (ethernet->h_proto == BE16_IPV6) {
+		struct ipv6hdr *ip = (void *)(ethernet + 1);
+
+		if ((void *)(ip + 1) > end)
+			return false;
+		change_ipv6(ip, changes);
+	}
 	return true;
 }
 
@@ -104,37 +137,72 @@ static __always_inline int redirect_to(__u32 ifindex, bool to_peer)
 	return to_peer ? bpf_redirect_peer(ifindex, 0) : bpf_redirect(ifindex, 0);
 }
 
-/* Send a packet the way its flow says. */
-static __always_inline int forward(struct __sk_buff *skb, const struct flow *flow)
+/* The shaper's qdisc has a class for each shaped port; at its other end waits
+ * from_vm, to which the mark says where the frame was going. */
+static __always_inline int redirect_through(struct __sk_buff *skb, __u32 shaper, __u32 slot,
+					    __u32 ifindex)
 {
+	skb->priority = SHAPER_MAJOR << 16 | (slot + 1);
+	skb->mark = SHAPED_MARK | ifindex;
+	return bpf_redirect(shaper, 0);
+}
+
+/* Send a packet the way its flow says. */
+static __always_inline int forward(struct __sk_buff *skb, struct flow *flow)
+{
+	struct changes changes = {
+		.macs = flow->sent_macs,
+		.hops = flow->hops,
+		.mark = flow->flags & FLOW_DSCP,
+		.dscp = flow->dscp,
+	};
 	__u32 bytes = skb->len;
 
+	flow->used_at = bpf_ktime_get_coarse_ns();
+	flow->packets++;
+	flow->bytes += bytes;
 	count(flow->from_slot, FROM_VM, bytes);
 	count(flow->to_slot, TO_VM, bytes);
-	if (!rewrite(skb, flow->sent_macs, flow->hops))
+	if (!rewrite(skb, changes))
 		return TC_ACT_SHOT;
+	if (flow->shaper)
+		return redirect_through(skb, flow->shaper, flow->from_slot, flow->ifindex);
 	return redirect_to(flow->ifindex, flow->flags & FLOW_PEER);
 }
 
-/* Remember a decision. A failure costs the next packet a second decision. A
- * function of its own for the sake of the caller's stack. */
+/* Write down what was decided, in the entry that the policy stage made. Its
+ * epoch is the last to be written: a reader on another CPU takes the entry for
+ * stale until it is whole. A function of its own for the sake of the stack. */
 __noinline int remember(struct packet *packet, struct port *from, struct port *to)
 {
 	struct flow_key key;
-	struct flow flow = {};
+	struct flow *flow;
 
 	if (!packet || !from || !to)
 		return -1;
 	key = packet->key; /* 6.1 wants keys on the stack */
-	flow.ifindex = packet->to_ifindex;
-	flow.epoch = packet->epoch;
-	flow.from_slot = from->counter_slot;
-	flow.to_slot = to->counter_slot;
-	flow.epoch_slot = from->network % EPOCH_SLOTS;
-	flow.mtu = packet->mtu;
-	flow.flags = to->flags & PORT_PEER ? FLOW_PEER : 0;
-	flow.hops = packet->hops;
-	__builtin_memcpy(flow.received_macs, packet->macs, sizeof(flow.received_macs));
-	__builtin_memcpy(flow.sent_macs, packet->sent_macs, sizeof(flow.sent_macs));
-	return bpf_map_update_elem(&flows, &key, &flow, BPF_ANY);
+	flow = bpf_map_lookup_elem(&flows, &key);
+	if (!flow)
+		return -1;
+	flow->epoch = packet->epoch - 1;
+	__builtin_memcpy(flow->received_macs, packet->macs, sizeof(flow->received_macs));
+	__builtin_memcpy(flow->sent_macs, packet->sent_macs, sizeof(flow->sent_macs));
+	flow->from_slot = from->counter_slot;
+	flow->to_slot = to->counter_slot;
+	flow->shaper = from->shaper;
+	flow->epoch_slot = from->network % EPOCH_SLOTS;
+	flow->mtu = packet->mtu;
+	flow->hops = packet->hops;
+	flow->dscp = from->dscp;
+	flow->flags = (delivers_to_peer(to) ? FLOW_PEER : 0) |
+		      (packet->settled ? FLOW_SETTLED : 0) |
+		      (from->flags & PORT_DSCP ? FLOW_DSCP : 0) |
+		      (from->from_vm_packet_ns || to->to_vm_packet_ns ? FLOW_LIMITED : 0);
+	flow->ifindex = packet->to_ifindex;
+	flow->used_at = bpf_ktime_get_coarse_ns();
+	flow->packets++;
+	flow->bytes += packet->frame_bytes;
+	barrier();
+	flow->epoch = packet->epoch;
+	return 0;
 }

@@ -29,6 +29,7 @@
 #define ND_OPTIONS_MAX 8
 #define ND_HOP_LIMIT 255
 
+#define MLD_QUERY 130
 #define MLD_REPORT 131
 #define MLD_DONE 132
 #define MLD2_REPORT 143
@@ -62,28 +63,42 @@ static __always_inline __u32 load_ipv4(const __u8 *bytes)
 }
 
 /* May this port send from the address? Its own ones, the link-local one of
- * its MAC, and the prefixes that are routed to it. */
+ * its MAC, the prefixes that are routed to it, and those of its address pairs,
+ * each with the MAC that it goes with. */
 static __always_inline bool owns_address(const struct packet *packet, const struct port *port,
 					 const __u8 *address)
 {
 	struct source_prefix_key prefix = {
-		.prefix_bits = 32 + 8 * ADDRESS_BYTES,
+		.prefix_bits = 32 + 64 + 8 * ADDRESS_BYTES,
 		.ifindex = packet->key.ifindex,
 	};
+	bool has_own_mac = same_mac(source_mac(packet), port->mac);
 	struct neighbor *neighbor = find_neighbor(port->network, address);
 	__u32 *version;
 
-	if (neighbor && neighbor->kind == ENDPOINT_PORT && neighbor->target == prefix.ifindex)
+	if (has_own_mac && neighbor && neighbor->kind == ENDPOINT_PORT &&
+	    neighbor->target == prefix.ifindex)
 		return true;
-	if (is_link_local6(address)) {
+	if (has_own_mac && is_link_local6(address)) {
 		__u8 own[ADDRESS_BYTES] __attribute__((aligned(4)));
 
 		link_local_of(own, port->mac);
-		return same_address(own, address);
+		if (same_address(own, address))
+			return true;
 	}
+	copy_mac(prefix.mac, source_mac(packet));
 	copy_address(prefix.address, address);
 	version = bpf_map_lookup_elem(&source_prefixes, &prefix);
 	return version && *version == (is_ipv6(packet) ? 6 : 4);
+}
+
+/* Another MAC than the port's is good only together with an address of one of
+ * its pairs: without one, the MAC is what is wrong. */
+static __always_inline int refuse(struct packet *packet, const struct port *port,
+				  enum drop_reason reason)
+{
+	return drop(packet, STAGE_GUARD,
+		    same_mac(source_mac(packet), port->mac) ? reason : DROP_SOURCE_MAC);
 }
 
 __noinline int guard_arp(struct __sk_buff *skb, struct packet *packet)
@@ -100,21 +115,22 @@ __noinline int guard_arp(struct __sk_buff *skb, struct packet *packet)
 	if (arp.hardware_type != bpf_htons(ARP_HARDWARE_ETHERNET) || arp.protocol_type != BE16_IPV4 ||
 	    arp.hardware_bytes != MAC_BYTES || arp.protocol_bytes != 4 ||
 	    (arp.operation != bpf_htons(ARP_REQUEST) && arp.operation != bpf_htons(ARP_REPLY)))
-		return drop(packet, STAGE_GUARD, DROP_MALFORMED);
-	if (!same_mac(arp.sender_mac, port->mac))
-		return drop(packet, STAGE_GUARD, DROP_ARP_SPOOF);
+		return refuse(packet, port, DROP_MALFORMED);
+	if (!same_mac(arp.sender_mac, source_mac(packet)))
+		return refuse(packet, port, DROP_ARP_SPOOF);
 	map_ipv4(sender, load_ipv4(arp.sender_ip));
 	/* A probe for a free address has no sender yet (RFC 5227 2.1.1). */
-	if (!mapped_ipv4(sender) && arp.operation == bpf_htons(ARP_REQUEST))
+	if (!mapped_ipv4(sender) && same_mac(arp.sender_mac, port->mac) &&
+	    arp.operation == bpf_htons(ARP_REQUEST))
 		return pass(packet, STAGE_GUARD);
 	if (!owns_address(packet, port, sender))
-		return drop(packet, STAGE_GUARD, DROP_ARP_SPOOF);
+		return refuse(packet, port, DROP_ARP_SPOOF);
 	return pass(packet, STAGE_GUARD);
 }
 
-/* The MAC that an ND message gives away must be the port's. */
+/* The MAC that an ND message gives away must be the one it comes from. */
 static __always_inline bool nd_options_honest(struct __sk_buff *skb, const struct packet *packet,
-					      const struct port *port, __u32 offset)
+					      __u32 offset)
 {
 	__u32 end = ETHERNET_BYTES + packet->l3_bytes;
 
@@ -130,7 +146,7 @@ static __always_inline bool nd_options_honest(struct __sk_buff *skb, const struc
 		    bpf_skb_load_bytes(skb, offset, &option, sizeof(option)) || !option.length)
 			return false;
 		if ((option.type == ND_OPTION_SOURCE_MAC || option.type == ND_OPTION_TARGET_MAC) &&
-		    !same_mac(option.mac, port->mac))
+		    !same_mac(option.mac, source_mac(packet)))
 			return false;
 		offset += option.length * 8;
 	}
@@ -151,7 +167,7 @@ __noinline int guard_nd(struct __sk_buff *skb, struct packet *packet)
 		return drop(packet, STAGE_GUARD, DROP_UNKNOWN_PORT);
 	if (packet->icmp_type == ND_ROUTER_ADVERT || packet->icmp_type == ND_REDIRECT)
 		return drop(packet, STAGE_GUARD, DROP_ROUTER_ADVERTISEMENT);
-	if (packet->key.fragment || packet->ttl != ND_HOP_LIMIT || packet->icmp_code)
+	if (packet->fragment || packet->ttl != ND_HOP_LIMIT || packet->icmp_code)
 		return drop(packet, STAGE_GUARD, DROP_ND_SPOOF);
 	options = packet->l4_offset + 8;
 	if (packet->icmp_type != ND_ROUTER_SOLICIT) {
@@ -162,7 +178,7 @@ __noinline int guard_nd(struct __sk_buff *skb, struct packet *packet)
 			return drop(packet, STAGE_GUARD, DROP_ND_SPOOF);
 		options = packet->l4_offset + sizeof(nd);
 	}
-	if (!nd_options_honest(skb, packet, port, options))
+	if (!nd_options_honest(skb, packet, options))
 		return drop(packet, STAGE_GUARD, DROP_ND_SPOOF);
 	return pass(packet, STAGE_GUARD);
 }
@@ -170,7 +186,7 @@ __noinline int guard_nd(struct __sk_buff *skb, struct packet *packet)
 static __always_inline bool has_ports(const struct packet *packet, __u8 protocol, __u16 source,
 				      __u16 destination)
 {
-	return packet->key.l4_protocol == protocol && packet->key.fragment != FRAGMENT_LATER &&
+	return packet->key.l4_protocol == protocol && packet->fragment != FRAGMENT_LATER &&
 	       packet->key.source_port_be == bpf_htons(source) &&
 	       packet->key.destination_port_be == bpf_htons(destination);
 }
@@ -192,7 +208,7 @@ static __always_inline bool may_be_unspecified(const struct packet *packet)
 {
 	if (is_ipv4(packet))
 		return is_dhcp4_request(packet);
-	if (packet->key.l4_protocol != IPPROTO_ICMPV6 || packet->key.fragment)
+	if (packet->key.l4_protocol != IPPROTO_ICMPV6 || packet->fragment)
 		return false;
 	switch (packet->icmp_type) {
 	case ND_ROUTER_SOLICIT:
@@ -215,10 +231,10 @@ static __always_inline int guard_ip(struct __sk_buff *skb, struct packet *packet
 				    const struct port *port)
 {
 	if (source_is_unspecified(packet)) {
-		if (!may_be_unspecified(packet))
-			return drop(packet, STAGE_GUARD, DROP_SOURCE_IP);
+		if (!may_be_unspecified(packet) || !same_mac(source_mac(packet), port->mac))
+			return refuse(packet, port, DROP_SOURCE_IP);
 	} else if (!owns_address(packet, port, packet->key.source)) {
-		return drop(packet, STAGE_GUARD, DROP_SOURCE_IP);
+		return refuse(packet, port, DROP_SOURCE_IP);
 	}
 	if ((is_ipv4(packet) && has_ports(packet, IPPROTO_UDP, DHCP4_SERVER_PORT, DHCP4_CLIENT_PORT)) ||
 	    (is_ipv6(packet) && has_ports(packet, IPPROTO_UDP, DHCP6_SERVER_PORT, DHCP6_CLIENT_PORT)))
@@ -231,8 +247,8 @@ static __always_inline int guard_ip(struct __sk_buff *skb, struct packet *packet
 static __always_inline int stage_guard(struct __sk_buff *skb, struct packet *packet,
 				       const struct port *port)
 {
-	if (!same_mac(source_mac(packet), port->mac))
-		return drop(packet, STAGE_GUARD, DROP_SOURCE_MAC);
+	if (port->flags & PORT_OPEN)
+		return pass(packet, STAGE_GUARD);
 	if (packet->ethertype_be == BE16_ARP)
 		return guard_arp(skb, packet);
 	return guard_ip(skb, packet, port);

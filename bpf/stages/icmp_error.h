@@ -32,7 +32,7 @@ struct icmp6_frame {
  * from or to many (RFC 1122 3.2.2, RFC 4443 2.4 e). */
 static __always_inline bool may_report(const struct packet *packet)
 {
-	if (packet->key.fragment == FRAGMENT_LATER || source_is_unspecified(packet) ||
+	if (packet->fragment == FRAGMENT_LATER || source_is_unspecified(packet) ||
 	    destination_mac(packet)[0] & 1)
 		return false;
 	if (is_ipv4(packet)) {

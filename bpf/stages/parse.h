@@ -25,6 +25,12 @@
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define EXTENSION_HEADERS_MAX 8
 
+#define TCP_FLAGS_OFFSET 13
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
 /* Ports, or what stands for them: of ICMP the type, code and identifier. */
 static __always_inline bool parse_l4(struct packet *packet, void *l4, void *end)
 {
@@ -36,6 +42,7 @@ static __always_inline bool parse_l4(struct packet *packet, void *l4, void *end)
 			return false;
 		packet->key.source_port_be = tcp->source;
 		packet->key.destination_port_be = tcp->dest;
+		packet->tcp_flags = ((__u8 *)tcp)[TCP_FLAGS_OFFSET];
 		packet->segment_bytes += tcp->doff * 4;
 		return true;
 	}
@@ -47,6 +54,17 @@ static __always_inline bool parse_l4(struct packet *packet, void *l4, void *end)
 		packet->key.source_port_be = udp->source;
 		packet->key.destination_port_be = udp->dest;
 		packet->segment_bytes += sizeof(*udp);
+		return true;
+	}
+	case IPPROTO_SCTP:
+	case IPPROTO_DCCP:
+	case IPPROTO_UDPLITE: {
+		__be16 *ports = l4;
+
+		if ((void *)(ports + 2) > end)
+			return false;
+		packet->key.source_port_be = ports[0];
+		packet->key.destination_port_be = ports[1];
 		return true;
 	}
 	case IPPROTO_ICMP:
@@ -99,12 +117,13 @@ static __always_inline bool parse_ipv4(struct __sk_buff *skb, struct packet *pac
 	map_ipv4(packet->key.destination, ip->daddr);
 	packet->segment_bytes = header_bytes;
 	fragment = bpf_ntohs(ip->frag_off);
+	packet->identification = ip->id;
 	if (fragment & IPV4_FRAGMENT_OFFSET) {
-		packet->key.fragment = FRAGMENT_LATER;
+		packet->fragment = FRAGMENT_LATER;
 		return true;
 	}
 	if (fragment & IPV4_MORE_FRAGMENTS)
-		packet->key.fragment = FRAGMENT_FIRST;
+		packet->fragment = FRAGMENT_FIRST;
 	packet->l4_offset = ETHERNET_BYTES + header_bytes;
 	return parse_l4(packet, l3 + header_bytes, end);
 }
@@ -126,7 +145,7 @@ __noinline int parse_extensions(struct __sk_buff *skb, struct packet *packet)
 		return -1;
 	for (int i = 0; i < EXTENSION_HEADERS_MAX; i++) {
 		__u8 next = packet->key.l4_protocol;
-		__u8 header[4];
+		__u8 header[8];
 
 		if (!is_extension(next))
 			return offset;
@@ -137,12 +156,13 @@ __noinline int parse_extensions(struct __sk_buff *skb, struct packet *packet)
 			__u16 fragment = header[2] << 8 | header[3];
 
 			offset += 8;
+			__builtin_memcpy(&packet->identification, header + 4, 4);
 			if (fragment & 0xfff8) {
-				packet->key.fragment = FRAGMENT_LATER;
+				packet->fragment = FRAGMENT_LATER;
 				return 0;
 			}
 			if (fragment & 1)
-				packet->key.fragment = FRAGMENT_FIRST;
+				packet->fragment = FRAGMENT_FIRST;
 		} else if (next == IPPROTO_AH) {
 			offset += (header[1] + 2) * 4;
 		} else {
@@ -194,12 +214,40 @@ static __always_inline bool parse_ipv6(struct __sk_buff *skb, struct packet *pac
 	return parse_l4(packet, ip + 1, end);
 }
 
-/* Neighbor discovery is looked at one by one, never remembered. */
+/* Neighbor discovery is looked at one by one. */
 static __always_inline bool is_nd(const struct packet *packet)
 {
 	return is_ipv6(packet) && packet->key.l4_protocol == IPPROTO_ICMPV6 &&
-	       packet->key.fragment != FRAGMENT_LATER && packet->icmp_type >= 133 &&
+	       packet->fragment != FRAGMENT_LATER && packet->icmp_type >= 133 &&
 	       packet->icmp_type <= 137;
+}
+
+static __always_inline bool is_icmp(const struct packet *packet)
+{
+	return packet->key.l4_protocol == (is_ipv4(packet) ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+}
+
+static __always_inline bool is_echo(const struct packet *packet)
+{
+	return is_ipv4(packet) ? packet->icmp_type == ICMP_ECHO ||
+					 packet->icmp_type == ICMP_ECHOREPLY :
+				 packet->icmp_type == ICMP6_ECHO_REQUEST ||
+					 packet->icmp_type == ICMP6_ECHO_REPLY;
+}
+
+static __always_inline bool is_multicast(const struct packet *packet)
+{
+	return packet->macs[0] & 1;
+}
+
+/* Does this packet have a flow? Of ICMP only echo has: an error belongs to the
+ * flow that it quotes, and the rest to none. A later fragment has one as soon
+ * as its ports are known. */
+static __always_inline bool is_trackable(const struct packet *packet)
+{
+	if (packet->fragment == FRAGMENT_LATER || is_multicast(packet))
+		return false;
+	return !is_icmp(packet) || (is_echo(packet) && !packet->icmp_code);
 }
 
 /* How much of the frame must be linear. Not a byte more than the headers: the
@@ -256,6 +304,6 @@ static __always_inline int stage_parse(struct __sk_buff *skb, struct packet *pac
 		packet->segment_bytes += skb->gso_size;
 	else
 		packet->segment_bytes = packet->l3_bytes;
-	packet->cacheable = !is_nd(packet);
+	packet->trackable = is_trackable(packet);
 	return pass(packet, STAGE_PARSE);
 }

@@ -43,12 +43,10 @@ static __always_inline bool is_router_link_local(const struct packet *packet)
 	return same_address(own, packet->key.destination);
 }
 
-static __always_inline int serve_router(struct __sk_buff *skb, struct packet *packet)
+static __always_inline int serve_router(struct packet *packet)
 {
-	int outcome = serve(skb, packet, STAGE_ROUTE);
-
 	packet->to_network = packet->network;
-	return outcome;
+	return decide_stage(packet, STAGE_ROUTE, DECISION_ROUTE_LOCAL, OUTCOME_SERVE);
 }
 
 static __always_inline struct route *find_route(struct packet *packet, __u32 router)
@@ -89,7 +87,7 @@ static __always_inline int route_to_port(struct packet *packet, const struct nei
 }
 
 /* One router: OUTCOME_NEXT when the packet goes to another one. */
-static __always_inline int route_once(struct __sk_buff *skb, struct packet *packet)
+static __always_inline int route_once(struct packet *packet)
 {
 	struct route *route = find_route(packet, packet->router);
 	struct neighbor *neighbor;
@@ -103,10 +101,8 @@ static __always_inline int route_once(struct __sk_buff *skb, struct packet *pack
 	neighbor = find_neighbor(route->network, route->kind == ROUTE_VIA ?
 						       route->via :
 						       packet->key.destination);
-	if (neighbor && neighbor->kind != ENDPOINT_PORT && route->kind == ROUTE_CONNECTED) {
-		packet->decisions[STAGE_ROUTE] = DECISION_ROUTE_LOCAL;
-		return serve_router(skb, packet);
-	}
+	if (neighbor && neighbor->kind != ENDPOINT_PORT && route->kind == ROUTE_CONNECTED)
+		return serve_router(packet);
 	if (packet->ttl <= packet->hops + 1)
 		return drop_with_error(packet, STAGE_ROUTE, DROP_TTL_EXCEEDED,
 				       is_ipv4(packet) ? ICMP_TIME_EXCEEDED : ICMP6_TIME_EXCEEDED,
@@ -122,16 +118,16 @@ static __always_inline int route_once(struct __sk_buff *skb, struct packet *pack
 	return OUTCOME_NEXT;
 }
 
-__noinline int stage_route(struct __sk_buff *skb, struct packet *packet)
+__noinline int stage_route(struct packet *packet)
 {
 	if (!packet)
 		return OUTCOME_DROP;
 	if (is_router_link_local(packet))
-		return serve_router(skb, packet);
+		return serve_router(packet);
 	if (!is_routable(packet))
 		return drop(packet, STAGE_ROUTE, DROP_ROUTED_MULTICAST);
 	for (int i = 0; i < ROUTER_HOPS_MAX; i++) {
-		int outcome = route_once(skb, packet);
+		int outcome = route_once(packet);
 
 		if (outcome != OUTCOME_NEXT)
 			return outcome;

@@ -50,17 +50,16 @@ static __always_inline int switch_to_port(struct packet *packet, __u32 ifindex,
 	return decide_stage(packet, STAGE_SWITCH, DECISION_SWITCH_UNICAST, OUTCOME_PORT);
 }
 
-static __always_inline int switch_to_service(struct __sk_buff *skb, struct packet *packet)
+static __always_inline int switch_to_service(struct packet *packet)
 {
 	struct neighbor *neighbor = find_neighbor(packet->network, packet->key.destination);
 
 	if (!neighbor || neighbor->kind != ENDPOINT_SERVICE)
 		return drop(packet, STAGE_SWITCH, DROP_NO_ROUTE);
-	return serve(skb, packet, STAGE_SWITCH);
+	return decide_stage(packet, STAGE_SWITCH, DECISION_PASS, OUTCOME_SERVE);
 }
 
-static __always_inline int stage_switch(struct __sk_buff *skb, struct packet *packet,
-					const struct port *from)
+static __always_inline int stage_switch(struct packet *packet, const struct port *from)
 {
 	const __u8 *mac = destination_mac(packet);
 	struct endpoint *endpoint;
@@ -78,7 +77,7 @@ static __always_inline int stage_switch(struct __sk_buff *skb, struct packet *pa
 	if (packet->ethertype_be == BE16_ARP) /* a reply to ARP that heddle never sent */
 		return decide_stage(packet, STAGE_SWITCH, DECISION_CONSUMED, OUTCOME_CONSUMED);
 	if (endpoint->kind == ENDPOINT_SERVICE)
-		return switch_to_service(skb, packet);
+		return switch_to_service(packet);
 	packet->router = endpoint->target;
 	packet->router_network = packet->network;
 	return decide_stage(packet, STAGE_SWITCH, DECISION_SWITCH_TO_ROUTER, OUTCOME_NEXT);

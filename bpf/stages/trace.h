@@ -34,5 +34,9 @@ static __always_inline void record_trace(const struct packet *packet)
 	record->cached_ifindex = packet->cached_ifindex;
 	record->route_bits = packet->route_bits;
 	record->hops = packet->hops;
+	record->blamed_ifindex = packet->blamed_ifindex;
+	record->from_rule = packet->from_rule;
+	record->to_rule = packet->to_rule;
+	record->connection_state = packet->connection_state;
 	copy_address(record->via, packet->via);
 }

@@ -46,6 +46,14 @@ class PortRow(NamedTuple):
     dhcp6_address: bytes
     mac: bytes
     mtu: int
+    shaper: int | Device = 0
+    from_vm_packet_ns: int = 0
+    to_vm_packet_ns: int = 0
+    packet_burst: int = 0
+    connections_max: int = 0
+    dscp: int = 0
+    group_count: int = 0
+    groups: tuple[int, ...] = ()  # numbers of security groups; the rest of the array is zero
 
 
 class MacKey(NamedTuple):
@@ -72,6 +80,7 @@ class NeighborRow(NamedTuple):
 class SourcePrefixKey(NamedTuple):
     prefix_bits: int
     ifindex: Device
+    mac: bytes
     address: bytes
 
 
@@ -101,6 +110,65 @@ class RouteRow(NamedTuple):
     via: bytes
 
 
+class PolicyGroupKey(NamedTuple):
+    group: int
+    direction: Symbol
+    ip_version: int
+
+
+class PolicyGroupRow(NamedTuple):
+    flags: Symbol
+    prefix_count: int
+    set_count: int
+    prefix_bits: bytes
+    sets: tuple[int, ...]  # the rest of the array is zero
+
+
+class SetRow(NamedTuple):
+    in_network: int
+    prefix_count4: int
+    prefix_count6: int
+    prefix_bits4: bytes
+    prefix_bits6: bytes
+
+
+class SetMemberKey(NamedTuple):
+    set: int
+    network: int
+    ip_version: int
+    prefix_bits: int
+    address: bytes
+
+
+class PolicyRemoteKey(NamedTuple):
+    group: int
+    set: int
+    direction: Symbol
+    ip_version: int
+    prefix_bits: int
+    address: bytes
+
+
+class PolicyRemoteRow(NamedTuple):
+    any_protocol: int
+    tcp: int
+    udp: int
+    icmp: int
+    other: int
+
+
+class PolicyRuleKey(NamedTuple):
+    group: int
+    set: int
+    direction: Symbol
+    ip_version: int
+    prefix_bits: int
+    port_bits: int
+    address: bytes
+    protocol: int | Symbol
+    port: int
+
+
 class Dhcp4TemplateRow(NamedTuple):
     server_mac: bytes
     options_length: int
@@ -123,7 +191,19 @@ class RaTemplateRow(NamedTuple):
     message: bytes
 
 
-RowKeyPart = int | Device | MacKey | AddressKey | SourcePrefixKey | RouterInterfaceKey | RouteKey
+RowKeyPart = (
+    int
+    | Device
+    | MacKey
+    | AddressKey
+    | SourcePrefixKey
+    | RouterInterfaceKey
+    | RouteKey
+    | PolicyGroupKey
+    | SetMemberKey
+    | PolicyRemoteKey
+    | PolicyRuleKey
+)
 RowValue = (
     int
     | PortRow
@@ -131,6 +211,9 @@ RowValue = (
     | NeighborRow
     | RouterInterfaceRow
     | RouteRow
+    | PolicyGroupRow
+    | SetRow
+    | PolicyRemoteRow
     | Dhcp4TemplateRow
     | Dhcp6TemplateRow
     | RaTemplateRow
@@ -155,8 +238,32 @@ TABLE_ORDER = (
     "macs",
     "source_prefixes",
     "routes",
+    "policy_rules",
+    "policy_remotes",
+    "set_members",
+    "sets",
+    "policy_groups",
     "ports",
 )
+
+
+class Rate(NamedTuple):
+    """A limit of bandwidth, of IP packets as the VM hands them over."""
+
+    bits_per_second: int
+    burst: int  # bytes
+
+
+class Shaping(NamedTuple):
+    """Bandwidth of a port. ``minimum`` is guaranteed, in bits per second, of
+    what the VM sends, when the ports of the host share too little."""
+
+    from_vm: Rate | None = None
+    to_vm: Rate | None = None
+    minimum: int = 0
+
+
+UNSHAPED = Shaping()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +277,7 @@ class Link:
     namespace: str | None = None  # set for a veth: where the peer lives
     peer: str | None = None  # its name there, eth0, eth1, ...
     peer_mac: str | None = None
+    shaping: Shaping = UNSHAPED
 
     @property
     def is_veth(self) -> bool:

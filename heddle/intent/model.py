@@ -26,6 +26,11 @@ class Kind(StrEnum):
     NETWORK = "network"
     SUBNET = "subnet"
     ROUTER = "router"
+    ADDRESS_GROUP = "address_group"
+    ADDRESS_GROUP_ENTRY = "address_group_entry"
+    SECURITY_GROUP = "security_group"
+    SECURITY_GROUP_RULE = "security_group_rule"
+    QOS_POLICY = "qos_policy"
     MACHINE = "machine"
     PORT = "port"
 
@@ -136,9 +141,99 @@ class Router(Resource):
     routes: tuple[Route, ...] = ()
 
 
+class AddressGroup(Resource):
+    """A named set of prefixes that rules refer to. Its entries are objects of
+    their own, so that one of ten thousand can change alone. ``number`` is
+    unique among address groups and security groups."""
+
+    kind: ClassVar[Kind] = Kind.ADDRESS_GROUP
+
+    number: Number
+
+
+class AddressGroupEntry(Resource):
+    """One prefix of an address group."""
+
+    kind: ClassVar[Kind] = Kind.ADDRESS_GROUP_ENTRY
+
+    address_group_id: str
+    cidr: str
+
+
+class SecurityGroup(Resource):
+    """Rules for the ports that name it; nothing is allowed that no rule allows.
+    Without ``stateful``, replies need a rule of their own."""
+
+    kind: ClassVar[Kind] = Kind.SECURITY_GROUP
+
+    number: Number
+    stateful: bool = True
+
+
+class Direction(StrEnum):
+    FROM_VM = "from_vm"
+    TO_VM = "to_vm"
+
+
+class SecurityGroupRule(Resource):
+    """Allows packets of one direction and IP version. At most one of
+    ``remote_cidr``, ``remote_group_id``, ``address_group_id``; none: any peer.
+    Ports are the destination's, or type and code of ICMP (then ``port_max``
+    is the code, or None for any)."""
+
+    kind: ClassVar[Kind] = Kind.SECURITY_GROUP_RULE
+
+    number: Number
+    security_group_id: str
+    direction: Direction
+    ip_version: Literal[4, 6]
+    protocol: Annotated[int, Field(ge=0, le=255)] | None = None
+    port_min: Annotated[int, Field(ge=0, le=65535)] | None = None
+    port_max: Annotated[int, Field(ge=0, le=65535)] | None = None
+    remote_cidr: str | None = None
+    remote_group_id: str | None = None
+    address_group_id: str | None = None
+
+
+class BandwidthLimit(Part):
+    """``rate`` in bits per second, ``burst`` in bytes."""
+
+    rate: Annotated[int, Field(ge=1)]
+    burst: Annotated[int, Field(ge=1)]
+
+
+class PacketRateLimit(Part):
+    """``rate`` in packets per second, ``burst`` in packets."""
+
+    rate: Annotated[int, Field(ge=1, le=1_000_000_000)]
+    burst: Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class QosPolicy(Resource):
+    """Bandwidth and marking for the ports that name it; None: no such rule.
+    ``minimum_bandwidth`` in bits per second, of what the VM sends."""
+
+    kind: ClassVar[Kind] = Kind.QOS_POLICY
+
+    bandwidth_from_vm: BandwidthLimit | None = None
+    bandwidth_to_vm: BandwidthLimit | None = None
+    packet_rate_from_vm: PacketRateLimit | None = None
+    packet_rate_to_vm: PacketRateLimit | None = None
+    minimum_bandwidth: Annotated[int, Field(ge=1)] | None = None
+    dscp: Annotated[int, Field(ge=0, le=63)] | None = None
+
+
 class FixedIp(Part):
     subnet_id: str
     ip: str
+
+
+class AddressPair(Part):
+    """What a port may send from besides its own MAC and addresses: ``cidr``,
+    with ``mac`` in place of its own if given."""
+
+    cidr: str
+    mac: str | None = None
 
 
 class Port(Resource):
@@ -152,6 +247,11 @@ class Port(Resource):
     machine_id: str
     nic: Annotated[int, Field(ge=0, le=31)] = 0
     host: str
+    port_security: bool = True
+    security_group_ids: tuple[str, ...] = ()  # none: nothing is allowed
+    address_pairs: tuple[AddressPair, ...] = ()
+    qos_policy_id: str | None = None
+    connections_max: Annotated[int, Field(ge=0, le=NUMBER_MAX)] = 0
 
 
 class Machine(Resource):
@@ -168,8 +268,31 @@ class Machine(Resource):
     running: bool = False
 
 
-AnyResource = Network | Subnet | Router | Machine | Port
+AnyResource = (
+    Network
+    | Subnet
+    | Router
+    | AddressGroup
+    | AddressGroupEntry
+    | SecurityGroup
+    | SecurityGroupRule
+    | QosPolicy
+    | Machine
+    | Port
+)
 
 MODELS: dict[Kind, type[AnyResource]] = {
-    model.kind: model for model in (Network, Subnet, Router, Machine, Port)
+    model.kind: model
+    for model in (
+        Network,
+        Subnet,
+        Router,
+        AddressGroup,
+        AddressGroupEntry,
+        SecurityGroup,
+        SecurityGroupRule,
+        QosPolicy,
+        Machine,
+        Port,
+    )
 }
