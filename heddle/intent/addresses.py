@@ -23,6 +23,13 @@ SLAAC_PREFIX_BITS = 64  # RFC 4862 with 64-bit interface identifiers (RFC 4291 2
 
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
+_NEVER_A_SOURCE = (
+    ip_network("224.0.0.0/4"),  # multicast, RFC 1122 3.2.1.3
+    ip_network("255.255.255.255/32"),
+    ip_network("ff00::/8"),  # RFC 4291 2.7
+)
+_MAPPED = IPv6Network("::ffff:0:0/96")
+
 # Ranges that mean something else than a network of guests (RFC 6890).
 _NOT_FOR_SUBNETS = {
     ip_network("0.0.0.0/8"): "this network (RFC 791)",
@@ -73,6 +80,25 @@ def parse_prefix(value: object) -> Prefix:
     raise ValueError(f'"{text}" has bits beyond its prefix length; did you mean "{meant}"?')
 
 
+def parse_prefix_or_address(value: object) -> Prefix:
+    """A prefix, or an address alone, which is the prefix that holds just it."""
+    if isinstance(value, str) and value and "/" not in value:
+        try:
+            address = parse_address(value)
+        except ValueError:
+            raise ValueError(
+                f'"{value}" is neither an address nor a prefix; write one such as 192.0.2.7 '
+                'or "2001:db8::/48"'
+            ) from None
+        prefix: Prefix = ip_network(address)
+    else:
+        prefix = parse_prefix(value)
+    if isinstance(prefix, IPv6Network) and prefix.subnet_of(_MAPPED):
+        # RFC 4291 2.5.5.2: no packet carries it.
+        raise ValueError(f'"{value}" is an IPv4 address in IPv6 form; write it as IPv4')
+    return prefix
+
+
 def parse_subnet(value: object) -> Prefix:
     """A prefix that guests can live in."""
     prefix = parse_prefix(value)
@@ -117,6 +143,15 @@ def unusable_meaning(prefix: Prefix, address: Address) -> str | None:
     if prefix.version == 4 and address == prefix.broadcast_address:
         return "the broadcast address"
     return None
+
+
+def is_never_a_source(prefix: Prefix) -> bool:
+    """Whether no address of the prefix can be the source of a packet."""
+    return any(
+        # Networks of two versions can't be compared.
+        prefix.version == other.version and prefix.subnet_of(other)  # type: ignore[arg-type]
+        for other in _NEVER_A_SOURCE
+    )
 
 
 def usable_range(prefix: Prefix, gateway: Address | None = None) -> str:

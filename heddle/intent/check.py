@@ -1,4 +1,4 @@
-"""Checks a topology as a whole: names, networks, routers, machines, hosts."""
+"""Checks a topology as a whole: names, hosts, and what each kind of object needs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from pathlib import Path
 from heddle.intent.check_context import Context
 from heddle.intent.check_machines import check_machines
 from heddle.intent.check_networks import check_networks
+from heddle.intent.check_nic_policy import check_nic_policies
 from heddle.intent.check_routers import check_routers
+from heddle.intent.check_rules import check_groups
 from heddle.intent.problems import KeyPath, Problems
-from heddle.intent.schema import Spec, keys_not_yet
+from heddle.intent.schema import keys_not_yet
+from heddle.intent.schema_base import Spec
 from heddle.intent.shape import Shape
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
@@ -28,7 +31,9 @@ def check(shape: Shape, problems: Problems, host: str, folder: Path) -> list[str
     _check_hosts(context)
     check_networks(context)
     check_routers(context)
+    check_groups(context)
     check_machines(context)
+    check_nic_policies(context)
     return context.warnings
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from heddle.intent.addresses import Address
+from heddle.intent.names import DEFAULT_GROUP
 from heddle.intent.problems import KeyPath, Problems, suggestion
 from heddle.intent.schema import NetworkSpec, TopologySpec
 
@@ -29,6 +30,8 @@ class Context:
         sections: dict[str, Iterable[str]] = {
             "networks": self.spec.networks,
             "routers": self.spec.routers,
+            "address_groups": self.spec.address_groups,
+            "security_groups": self.spec.security_groups,
             "machines": self.spec.machines,
         }
         return {
@@ -43,6 +46,17 @@ class Context:
             hint = suggestion(name, self.names["networks"])
             self.problems.add(path, f'network "{name}" does not exist; {hint}')
         return found
+
+    def missing(self, section: str, name: str) -> str | None:
+        """What is wrong with the name of a security or address group, if so."""
+        groups = getattr(self.spec, section)
+        if name in groups or (section, name) in self.broken:
+            return None
+        own = [DEFAULT_GROUP] if section == "security_groups" else []
+        if name in own:
+            return None
+        hint = suggestion(name, [*self.names[section], *own])
+        return f'{section[:-1].replace("_", " ")} "{name}" does not exist; {hint}'
 
     def claim(self, network: str, what: Address | str, owner: str) -> str | None:
         """Take an address or MAC of a network; the earlier owner if it is taken."""

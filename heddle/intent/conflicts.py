@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from heddle.intent.model import AnyResource, Kind, Machine, Network, Port, Router
+from heddle.intent.describe import title
+from heddle.intent.model import (
+    AddressGroupEntry,
+    AnyResource,
+    Kind,
+    Machine,
+    Network,
+    Port,
+    Router,
+    SecurityGroupRule,
+)
+from heddle.intent.names import PROJECT_ORIGIN
 from heddle.intent.stored import KIND_ORDER, Stored
 
 _Wanted = Mapping[tuple[Kind, str], AnyResource]
@@ -13,8 +24,14 @@ _Claim = tuple[str, ...]
 
 API_ORIGIN = "api"
 
-# Subnets and ports are named after these.
-_NAMED_KINDS = (Kind.NETWORK, Kind.ROUTER, Kind.MACHINE)
+# All others are named after these.
+_NAMED_KINDS = (
+    Kind.NETWORK,
+    Kind.ROUTER,
+    Kind.ADDRESS_GROUP,
+    Kind.SECURITY_GROUP,
+    Kind.MACHINE,
+)
 
 
 def find_conflicts(stored: Stored, wanted: _Wanted, origin: str) -> list[str]:
@@ -23,13 +40,15 @@ def find_conflicts(stored: Stored, wanted: _Wanted, origin: str) -> list[str]:
         resource
         for objects in stored.objects.values()
         for resource in objects.values()
-        if resource.origin != origin
+        if resource.origin not in (origin, PROJECT_ORIGIN)
     ]
     others.sort(key=lambda other: (KIND_ORDER[other.kind], other.name))
     same_name = [
         _owned(other)
         for other in others
-        if other.kind in _NAMED_KINDS and (other.kind, other.id) in wanted
+        if other.kind in _NAMED_KINDS
+        and (other.kind, other.id) in wanted
+        and wanted[other.kind, other.id].origin == origin
     ]
     if same_name:  # the rest would only follow from it
         return same_name
@@ -61,15 +80,14 @@ def _claims(resource: AnyResource) -> Iterator[_Claim]:
 
 def _owned(other: AnyResource) -> str:
     return (
-        f"{other.kind} {other.name}: belongs to {_owner(other)} already; rename it here, or "
-        f"{_removal(other)}"
+        f"{title(other)}: belongs to {_owner(other)} already; rename it here, or {_removal(other)}"
     )
 
 
 def _taken(claim: _Claim, resource: AnyResource, other: AnyResource) -> str:
     what = f"{claim[0]} {claim[-1]}"
     return (
-        f"{resource.kind} {resource.name}: {what} is taken by {other.kind} {other.name} of "
+        f"{title(resource)}: {what} is taken by {title(other)} of "
         f"{_owner(other)}; choose another, or {_removal(other)}"
     )
 
@@ -83,7 +101,7 @@ def _left_hanging(
             needed = stored.objects.get(key[0], {}).get(key[1])
             if needed is not None and needed.origin == origin and key not in wanted:
                 yield (
-                    f"{needed.kind} {needed.name}: is in use by {other.kind} {other.name} of "
+                    f"{title(needed)}: is in use by {title(other)} of "
                     f"{_owner(other)}; keep it, or {_removal(other)}"
                 )
 
@@ -94,6 +112,18 @@ def _needs(resource: AnyResource) -> Iterator[tuple[Kind, str]]:
         yield Kind.MACHINE, resource.machine_id
         for fixed in resource.fixed_ips:
             yield Kind.SUBNET, fixed.subnet_id
+        for group_id in resource.security_group_ids:
+            yield Kind.SECURITY_GROUP, group_id
+        if resource.qos_policy_id is not None:
+            yield Kind.QOS_POLICY, resource.qos_policy_id
+    elif isinstance(resource, SecurityGroupRule):
+        yield Kind.SECURITY_GROUP, resource.security_group_id
+        if resource.remote_group_id is not None:
+            yield Kind.SECURITY_GROUP, resource.remote_group_id
+        if resource.address_group_id is not None:
+            yield Kind.ADDRESS_GROUP, resource.address_group_id
+    elif isinstance(resource, AddressGroupEntry):
+        yield Kind.ADDRESS_GROUP, resource.address_group_id
     elif isinstance(resource, Router):
         for interface in resource.interfaces:
             yield Kind.NETWORK, interface.network_id

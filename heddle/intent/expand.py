@@ -6,7 +6,10 @@ host. What the file leaves open is filled in by allocate.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from heddle.intent.allocate import MacKey, assign_macs, assign_numbers
+from heddle.intent.expand_policy import expand_policies, expand_qos
 from heddle.intent.expand_ports import expand_ports
 from heddle.intent.model import (
     NUMBER_MAX,
@@ -33,7 +36,8 @@ def expand(topology: Topology, stored: Stored, host: str, origin: str) -> list[A
     """The objects of a file, owned by ``origin``, machines placed on ``host``.
 
     Sorted by kind, then name. Objects that exist keep their numbers, MACs,
-    addresses and ``running``. TopologyError when a subnet has no address left.
+    addresses and ``running``. The project's own security group, which ports
+    need that name none, belongs to the project. TopologyError when a subnet has no address left.
     """
     spec = topology.spec
     macs = _macs(spec, stored)
@@ -42,10 +46,17 @@ def expand(topology: Topology, stored: Stored, host: str, origin: str) -> list[A
     routers = _routers(spec, stored, origin, macs)
     machines = _machines(topology, stored, host, origin)
     ports = expand_ports(topology, stored, host, origin, macs)
-    resources: list[AnyResource] = []
-    for group in (networks, subnets, routers, machines, ports):
-        resources.extend(sorted(group, key=lambda resource: resource.name))
-    return resources
+    qos = list(expand_qos(spec, origin))
+    return [
+        *_by_name(networks, subnets, routers),
+        *expand_policies(spec, stored, origin),
+        *_by_name(qos, machines, ports),
+    ]
+
+
+def _by_name(*groups: Sequence[AnyResource]) -> Iterator[AnyResource]:
+    for group in groups:
+        yield from sorted(group, key=lambda resource: resource.name)
 
 
 def _network_id(name: str) -> str:

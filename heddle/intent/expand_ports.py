@@ -9,6 +9,12 @@ from ipaddress import ip_address
 
 from heddle.intent.addresses import Address, eui64
 from heddle.intent.allocate import AddressPool, MacKey, natural_order
+from heddle.intent.expand_policy import (
+    address_pairs,
+    groups_of,
+    qos_policy_id,
+    security_group_id,
+)
 from heddle.intent.model import FixedIp, Kind, Port, Router
 from heddle.intent.names import PROJECT, nic_names, object_id, subnet_name
 from heddle.intent.problems import KeyPath, Problems
@@ -54,6 +60,11 @@ def expand_ports(
             machine_id=object_id(PROJECT, Kind.MACHINE, plug.machine),
             nic=numbers[plug.port_id],
             host=topology.spec.machines[plug.machine].host or host,
+            port_security=plug.nic.port_security,
+            security_group_ids=tuple(map(security_group_id, groups_of(plug.nic))),
+            address_pairs=address_pairs(plug.nic),
+            qos_policy_id=qos_policy_id(plug.name, plug.nic),
+            connections_max=plug.nic.connections or 0,
         )
         for plug in plugs
     ]

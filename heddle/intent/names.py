@@ -13,6 +13,14 @@ if TYPE_CHECKING:  # read commands want names without the cost of pydantic
 
 NAMESPACE = uuid.UUID("6f1d7c58-0f4e-5a3c-9f0b-68656464006c")
 PROJECT = "default"
+PROJECT_ORIGIN = "project"
+"""Owner of what belongs to no file: the project's own security group."""
+DEFAULT_GROUP = "default"
+"""The project's own security group, for ports that name none."""
+SHAPER = "heddle-shape"
+"""The link into which the data plane sends what must be shaped, per host, ..."""
+SHAPED = "heddle-shaped"
+"""... and its peer, at which that comes out again."""
 VM_MAC_PREFIX = bytes.fromhex("fa163e")
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
 
 from heddle.errors import ConflictError
 from heddle.intent.conflicts import find_conflicts
-from heddle.intent.describe import describe, describe_change
+from heddle.intent.describe import describe, describe_change, title
 from heddle.intent.model import AnyResource, Kind, Resource
 from heddle.intent.stored import KIND_ORDER, Stored
 
@@ -17,6 +18,9 @@ _COMPARED = {
     model: [name for name in model.model_fields if name not in BOOKKEEPING]
     for model in AnyResource.__args__
 }
+
+# Kinds that others' descriptions speak of by name.
+_NAMED = (Kind.SECURITY_GROUP, Kind.QOS_POLICY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Plan:
     create: tuple[AnyResource, ...] = ()
     update: tuple[Update, ...] = ()
     delete: tuple[AnyResource, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Names by id of what ports name, for ``lines``."""
 
     def __bool__(self) -> bool:
         return bool(self.create or self.update or self.delete)
@@ -56,16 +62,20 @@ class Plan:
     def lines(self) -> list[str]:
         """One ``+``, ``~`` or ``-`` line per object."""
         return [
-            *(f"+ {describe(resource)}" for resource in self.create),
-            *(f"~ {describe_change(one.old, one.new, one.fields)}" for one in self.update),
-            *(f"- {resource.kind} {resource.name}" for resource in self.delete),
+            *(f"+ {describe(resource, self.names)}" for resource in self.create),
+            *(
+                f"~ {describe_change(one.old, one.new, one.fields, self.names)}"
+                for one in self.update
+            ),
+            *(f"- {title(resource)}" for resource in self.delete),
         ]
 
 
 def plan(stored: Stored, wanted: Iterable[AnyResource], origin: str) -> Plan:
     """What makes the objects of ``origin`` in the store those wanted.
 
-    Objects of other origins are left alone; ConflictError (one line per
+    Objects of other origins are left alone, and so are those of the project,
+    which are made when they are missing; ConflictError (one line per
     conflict) when the wanted ones contradict them. Nothing wanted: take all
     that the origin owns away.
     """
@@ -78,13 +88,19 @@ def plan(stored: Stored, wanted: Iterable[AnyResource], origin: str) -> Plan:
         old = stored.objects.get(kind, {}).get(object_id)
         if old is None:
             create.append(resource)
-        elif changed_fields(old, resource):
+        elif resource.origin == origin and changed_fields(old, resource):
             update.append(Update(old, resource))
     return Plan(
         create=tuple(sorted(create, key=_order)),
         update=tuple(sorted(update, key=lambda one: _order(one.new))),
         delete=tuple(sorted(_gone(stored, wanted_by_id, origin), key=_order, reverse=True)),
+        names=_names(stored, wanted_by_id.values()),
     )
+
+
+def _names(stored: Stored, wanted: Iterable[AnyResource]) -> dict[str, str]:
+    objects = chain(*(stored.objects.get(kind, {}).values() for kind in _NAMED), wanted)
+    return {resource.id: resource.name for resource in objects if resource.kind in _NAMED}
 
 
 def changed_fields(old: AnyResource, new: AnyResource) -> list[str]:

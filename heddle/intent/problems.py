@@ -16,6 +16,7 @@ _SINGULAR = {
     "hosts": "host",
     "networks": "network",
     "routers": "router",
+    "address_groups": "address group",
     "security_groups": "security group",
     "machines": "machine",
 }
@@ -29,10 +30,16 @@ class SourceMap:
     lines: Mapping[KeyPath, int]
 
     def line(self, path: KeyPath) -> int:
-        """The line of the value, or of what surrounds it when it is missing."""
-        while path and path not in self.lines:
-            path = path[:-1]
-        return self.lines.get(path, 1)
+        """The line of the value, or of what surrounds it when it is missing.
+
+        Keys that the schema puts in between, such as the index of an only item
+        or the ``rules`` of a mere list, are not in the file and passed over.
+        """
+        found: KeyPath = ()
+        for key in path:
+            if (*found, key) in self.lines:
+                found = (*found, key)
+        return self.lines.get(found, 1)
 
     def message(self, path: KeyPath, what: str, line: int | None = None) -> str:
         """``file:line: object: what``."""

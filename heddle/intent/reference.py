@@ -7,15 +7,17 @@ of the schema; a test fails until the page agrees with it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from heddle.intent.addresses import parse_prefix_or_address
+from heddle.intent.protocols import parse_ports, parse_protocol
+from heddle.intent.rates import parse_bit_rate, parse_burst
 from heddle.intent.schema import (
-    NOT_YET,
     HostRouteSpec,
     JoinSpec,
     MachineSpec,
@@ -23,12 +25,13 @@ from heddle.intent.schema import (
     NicSpec,
     RouterSpec,
     RouteSpec,
-    Spec,
     SubnetSpec,
     TopologySpec,
     parse_domain,
     parse_size,
 )
+from heddle.intent.schema_base import NOT_YET, Spec
+from heddle.intent.schema_policy import AddressPairSpec, RateSpec, RuleSpec, SecurityGroupSpec
 
 TABLES: dict[str, type[Spec]] = {
     "topology": TopologySpec,
@@ -40,9 +43,21 @@ TABLES: dict[str, type[Spec]] = {
     "route": RouteSpec,
     "machine": MachineSpec,
     "nic": NicSpec,
+    "address-pair": AddressPairSpec,
+    "rate": RateSpec,
+    "security-group": SecurityGroupSpec,
+    "rule": RuleSpec,
 }
 
-_PARSED: dict[Callable[[object], object], str] = {parse_size: "size", parse_domain: "domain"}
+_PARSED: dict[Callable[[object], object], str] = {
+    parse_size: "size",
+    parse_domain: "domain",
+    parse_prefix_or_address: "prefix",
+    parse_protocol: "name or number",
+    parse_ports: "port or range",
+    parse_bit_rate: "bit rate",
+    parse_burst: "bytes",
+}
 
 NOTHING = "-"
 
@@ -79,19 +94,19 @@ def render_table(model: type[Spec]) -> str:
 def _type(info: FieldInfo) -> str:
     if NOT_YET in info.metadata:
         return NOTHING
-    return _parsed_type(info) or _type_name(info.annotation)
+    return _parsed_type(info.metadata) or _type_name(info.annotation)
 
 
-def _parsed_type(info: FieldInfo) -> str | None:
+def _parsed_type(metadata: Sequence[object]) -> str | None:
     """The name of what a parser of text makes a number or text of."""
-    parsers = {getattr(item, "func", None) for item in info.metadata}
+    parsers = {getattr(item, "func", None) for item in metadata}
     return next((name for parser, name in _PARSED.items() if parser in parsers), None)
 
 
 def _type_name(annotation: Any) -> str:  # noqa: ANN401 - what typing gives
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated or origin in (Union, UnionType):
-        return _type_name(arguments[0])
+    if origin in (Annotated, Union, UnionType):
+        return _parsed_type(arguments[1:]) or _type_name(arguments[0])
     if origin is Literal:
         return " or ".join(f"`{choice}`" for choice in arguments)
     if origin is list:
@@ -109,6 +124,8 @@ def _spec_name(model: type[Spec]) -> str:
 
 
 def _plural(name: str) -> str:
+    if name.startswith("list of "):
+        return "lists" + name.removeprefix("list")
     return name + ("es" if name.endswith(("s", "x")) else "s")
 
 
@@ -119,7 +136,9 @@ def _default(info: FieldInfo) -> str:
         return NOTHING
     if isinstance(info.default, bool):
         return f"`{str(info.default).lower()}`"
-    if _parsed_type(info) == "size":
+    if isinstance(info.default, list):
+        return f"`[{', '.join(info.default)}]`"
+    if _parsed_type(info.metadata) == "size":
         return f"`{info.default >> 20}M`"
     return f"`{info.default}`"
 

@@ -11,26 +11,30 @@ import re
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    PrivateAttr,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, PlainValidator, PrivateAttr, model_validator
 
-from heddle.intent.addresses import (
-    SLAAC_PREFIX_BITS,
-    Address,
-    Prefix,
-    parse_address,
-    parse_mac,
-    parse_prefix,
-    parse_subnet,
+from heddle.intent.addresses import SLAAC_PREFIX_BITS, Address
+from heddle.intent.model import NUMBER_MAX, VNI_MAX, Ipv6Mode
+from heddle.intent.names import DEFAULT_GROUP
+from heddle.intent.schema_base import (
+    NOT_YET,
+    Addresses,
+    AddressText,
+    MacText,
+    PrefixText,
+    Spec,
+    SubnetPrefixText,
+    as_list,
+    as_mapping,
+    items_of,
 )
-from heddle.intent.model import VNI_MAX, Ipv6Mode
+from heddle.intent.schema_policy import (
+    GROUPS_MAX,
+    AddressGroup,
+    AddressPairs,
+    RateSpec,
+    SecurityGroups,
+)
 
 BUILT_IN_IMAGE = "tiny"
 NICS_MAX = 24  # what fits into an emulated machine's PCI slots beside its other devices
@@ -49,26 +53,9 @@ _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _DOMAIN_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 
-class NotYet:
-    """Marks a key of the format that this release knows but refuses."""
-
-
-NOT_YET = NotYet()
-
-
-def _as_mapping(value: object) -> object:
-    """A key without a value ("vm1:") has no keys of its own."""
-    return {} if value is None else value
-
-
-def _as_list(value: object) -> object:
-    return value if isinstance(value, list) else [value]
-
-
 def _subnet_list(value: object) -> object:
     """``cidr`` is one subnet or a list; a subnet is a prefix or a mapping."""
-    items = value if isinstance(value, list) else [] if value is None else [value]
-    return [item if isinstance(item, dict) else {"cidr": item} for item in items]
+    return [item if isinstance(item, dict) else {"cidr": item} for item in items_of(value)]
 
 
 def _join_list(value: object) -> object:
@@ -102,19 +89,8 @@ def parse_domain(value: object) -> str:
     return value
 
 
-AddressText = Annotated[Address, PlainValidator(parse_address)]
-PrefixText = Annotated[Prefix, PlainValidator(parse_prefix)]
-SubnetPrefixText = Annotated[Prefix, PlainValidator(parse_subnet)]
-MacText = Annotated[str, PlainValidator(parse_mac)]
 SizeText = Annotated[int, PlainValidator(parse_size)]
 DomainText = Annotated[str, PlainValidator(parse_domain)]
-Addresses = Annotated[list[AddressText], BeforeValidator(_as_list)]
-
-
-class Spec(BaseModel):
-    """A mapping of the file. Strict: no key is ignored, no type is converted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class HostSpec(Spec):
@@ -309,11 +285,37 @@ class NicSpec(Spec):
         description="Default: follows from machine and network, under fa:16:3e.",
         examples=["fa:16:3e:00:00:01"],
     )
-    security_groups: Annotated[Any, NOT_YET] = Field(
-        default=None, description="What may pass.", examples=["[web]"]
+    security_groups: Annotated[
+        list[str], BeforeValidator(as_list), Field(max_length=GROUPS_MAX)
+    ] = Field(
+        default=[DEFAULT_GROUP],
+        description=f"What may pass: all that one of them allows, at most {GROUPS_MAX}. "
+        "`[]`: nothing.",
+        examples=["[web]"],
     )
-    rate: Annotated[Any, NOT_YET] = Field(
+    port_security: bool = Field(
+        default=True,
+        description="Without it, neither source addresses nor security groups are looked at.",
+        examples=["false"],
+    )
+    allowed_address_pairs: AddressPairs = Field(
+        default=[],
+        description="What it may send from besides its own addresses: addresses, prefixes, or "
+        "mappings (see Address pair).",
+        examples=["[10.0.0.100]"],
+    )
+    rate: RateSpec | None = Field(
         default=None, description="Bandwidth limits.", examples=["{to_vm: 1gbit}"]
+    )
+    dscp: Annotated[int, Field(ge=0, le=63)] | None = Field(
+        default=None,
+        description="Mark of what it sends (RFC 2474). Default: as the machine marks it.",
+        examples=["46"],
+    )
+    connections: Annotated[int, Field(ge=1, le=NUMBER_MAX)] | None = Field(
+        default=None,
+        description="Most connections that it may have open. Default: a share of what is free.",
+        examples=["10000"],
     )
     forward: Annotated[Any, NOT_YET] = Field(
         default=None, description="Ports of the host.", examples=["[{host_port: 8080, port: 80}]"]
@@ -357,26 +359,33 @@ class TopologySpec(Spec):
 
     version: Literal[1] = Field(description="Version of this format.", examples=["1"])
     hosts: Annotated[
-        dict[str, Annotated[HostSpec, BeforeValidator(_as_mapping)]], BeforeValidator(_as_mapping)
+        dict[str, Annotated[HostSpec, BeforeValidator(as_mapping)]], BeforeValidator(as_mapping)
     ] = Field(
         default={},
         description="The hosts of a lab or cluster. This release: this host only, or nothing.",
         examples=["{h1: {}}"],
     )
     networks: Annotated[
-        dict[str, Annotated[NetworkSpec, BeforeValidator(_as_mapping)]],
-        BeforeValidator(_as_mapping),
+        dict[str, Annotated[NetworkSpec, BeforeValidator(as_mapping)]],
+        BeforeValidator(as_mapping),
     ] = Field(default={}, description="Networks by name.", examples=["{web: {cidr: 10.0.0.0/24}}"])
     routers: Annotated[
-        dict[str, Annotated[RouterSpec, BeforeValidator(_as_mapping)]],
-        BeforeValidator(_as_mapping),
+        dict[str, Annotated[RouterSpec, BeforeValidator(as_mapping)]],
+        BeforeValidator(as_mapping),
     ] = Field(default={}, description="Routers by name.", examples=["{main: {networks: [web]}}"])
-    security_groups: Annotated[Any, NOT_YET] = Field(
-        default=None, description="Groups of rules by name.", examples=["{web: []}"]
+    address_groups: Annotated[dict[str, AddressGroup], BeforeValidator(as_mapping)] = Field(
+        default={},
+        description="Lists of prefixes and addresses by name, for rules to refer to.",
+        examples=['{offices: [192.0.2.0/24, "2001:db8::/48"]}'],
+    )
+    security_groups: Annotated[SecurityGroups, BeforeValidator(as_mapping)] = Field(
+        default={},
+        description="Security groups by name: lists of rules, or mappings (see Security group).",
+        examples=["{web: [{direction: to_vm, protocol: tcp, ports: 80}]}"],
     )
     machines: Annotated[
-        dict[str, Annotated[MachineSpec, BeforeValidator(_as_mapping)]],
-        BeforeValidator(_as_mapping),
+        dict[str, Annotated[MachineSpec, BeforeValidator(as_mapping)]],
+        BeforeValidator(as_mapping),
     ] = Field(
         default={},
         description="Machines by name.",

@@ -15,7 +15,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from heddle.intent.problems import KeyPath, Problems, suggestion
-from heddle.intent.schema import Spec, TopologySpec
+from heddle.intent.schema import TopologySpec
+from heddle.intent.schema_base import Spec
 
 _EXPECTED = {
     "string_type": "text",

@@ -19,7 +19,8 @@ from yaml.resolver import BaseResolver
 from heddle.errors import TopologyError
 from heddle.intent.problems import KeyPath, Problems, SourceMap
 
-# Aliases of aliases can make a small file huge.
+# Aliases of aliases can make a small file huge. Without them there are fewer
+# values than characters.
 VALUES_MAX = 500_000
 
 _NULL, _BOOL, _INT, _FLOAT, _TEXT = (
@@ -54,10 +55,12 @@ def read_yaml(file: Path) -> tuple[Any, Problems]:
 
     TopologyError when the file can't be read or is no YAML.
     """
-    node = _compose(file, _read_text(file))
+    text = _read_text(file)
+    node = _compose(file, text)
     lines: dict[KeyPath, int] = {(): 1}
     problems = Problems(SourceMap(file, lines))
-    data = None if node is None else _Converter(problems, lines).convert(node, ())
+    converter = _Converter(problems, lines, VALUES_MAX + len(text))
+    data = None if node is None else converter.convert(node, ())
     return data, problems
 
 
@@ -107,16 +110,17 @@ def _explain(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
 class _Converter:
     """Turns nodes into dicts, lists and scalars, and notes their lines."""
 
-    def __init__(self, problems: Problems, lines: dict[KeyPath, int]) -> None:
+    def __init__(self, problems: Problems, lines: dict[KeyPath, int], values_max: int) -> None:
         self._problems = problems
         self._lines = lines
+        self._values_max = values_max
         self._open: set[int] = set()  # nodes being converted, to find an alias of itself
 
     def convert(self, node: yaml.Node, path: KeyPath) -> Any:  # noqa: ANN401 - what YAML holds
         self._lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
-        if id(node) in self._open or len(self._lines) > VALUES_MAX:
+        if id(node) in self._open or len(self._lines) > self._values_max:
             what = "aliases make this endless; write the values out"
             raise TopologyError(self._problems.source.message(path, what))
         self._open.add(id(node))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from heddle.intent.reference import TABLES, render_page, render_table
-from heddle.intent.schema import Spec
+from heddle.intent.schema_base import Spec
 
 PAGE = Path(__file__).parents[3] / "docs" / "topology-file.md"
 

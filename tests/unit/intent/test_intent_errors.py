@@ -227,14 +227,11 @@ CASES: list[tuple[str, str, list[str]]] = [
           lan: {mode: bridged, uplink: eth1, vlan: 20}
         routers:
           main: {networks: [web], external: nat}
-        security_groups: {web: []}
         machines:
           vm0:
             host: h1
             nics:
             - network: web
-              security_groups: [web]
-              rate: {from_vm: 500mbit}
               forward: []
         """,
         [
@@ -245,13 +242,9 @@ CASES: list[tuple[str, str, list[str]]] = [
             '5: network lan, vlan: "vlan" is not in this release; remove it',
             '5: network lan, mode: "bridged" is not in this release; use overlay',
             '7: router main, external: "external" is not in this release; remove it',
-            '8: security_groups: "security_groups" is not in this release; remove it',
-            '11: machine vm0, host: "h1" is another host; only this host ("box") is in this '
+            '10: machine vm0, host: "h1" is another host; only this host ("box") is in this '
             "release; remove it",
-            '14: machine vm0, nic 0, security_groups: "security_groups" is not in this release; '
-            "remove it",
-            '15: machine vm0, nic 0, rate: "rate" is not in this release; remove it',
-            '16: machine vm0, nic 0, forward: "forward" is not in this release; remove it',
+            '13: machine vm0, nic 0, forward: "forward" is not in this release; remove it',
         ],
     ),
     (

@@ -59,6 +59,11 @@ def test_a_plan_for_an_empty_store_creates_everything(load: LoadText) -> None:
         "+ subnet db/10.1.0.0/24: gateway 10.1.0.1, dhcp",
         "+ subnet web/10.0.0.0/24: gateway 10.0.0.1, dhcp",
         "+ router main: interface 10.0.0.1, interface 10.1.0.1",
+        "+ security group default",
+        "+ security group rule default from_vm to 0.0.0.0/0",
+        "+ security group rule default from_vm to ::/0",
+        "+ security group rule default to_vm ipv4 from group default",
+        "+ security group rule default to_vm ipv6 from group default",
         "+ machine vm0: vm, image tiny, 1 cpu, 256M",
         "+ port vm0/web: 10.0.0.2, mac 52:54:00:00:00:01",
     ]
