@@ -80,6 +80,8 @@ async def _run(host: str, on_demand: bool) -> None:
             limits=Limits(
                 dhcp_options=datapath.abi.value("DHCP_OPTIONS_MAX"),
                 ra_message=datapath.abi.value("RA_OPTIONS_MAX"),
+                groups=datapath.abi.value("GROUPS_MAX"),
+                sets=datapath.abi.value("POLICY_SETS_MAX"),
             ),
             machines=Machines(host),
             drops=drops,

@@ -10,15 +10,22 @@ from heddle.compiler.state import (
     EndpointRow,
     MacKey,
     NeighborRow,
+    PolicyGroupKey,
+    PolicyRemoteKey,
+    PolicyRuleKey,
     RouteKey,
     RouterInterfaceKey,
     RowKey,
     RowKeyPart,
     RowValue,
+    SetMemberKey,
     SourcePrefixKey,
+    Symbol,
 )
 
-_KEY_BITS = 32  # of the number before the prefix, which an LPM table counts as well
+# Of what stands before the prefix, which an LPM table counts as well.
+_ROUTER_BITS = 32
+_SENDER_BITS = 96
 _MAPPED_BITS = 96  # ::ffff:0:0/96 holds IPv4
 
 
@@ -33,12 +40,36 @@ def describe_key(key: RowKeyPart) -> str:
     if isinstance(key, AddressKey):
         return f"{_address(key.address)} in network {key.network}"
     if isinstance(key, SourcePrefixKey):
-        return f"{_prefix(key.address, key.prefix_bits)} from {key.ifindex}"
+        prefix = _prefix(key.address, key.prefix_bits - _SENDER_BITS)
+        return f"{prefix} with {key.mac.hex(':')} from {key.ifindex}"
     if isinstance(key, RouteKey):
-        return f"{_prefix(key.address, key.prefix_bits)} of router {key.router}"
+        return f"{_prefix(key.address, key.prefix_bits - _ROUTER_BITS)} of router {key.router}"
     if isinstance(key, RouterInterfaceKey):
         return f"of router {key.router} in network {key.network}"
+    return _describe_policy_key(key)
+
+
+def _describe_policy_key(key: RowKeyPart) -> str:
+    if isinstance(key, SetMemberKey):
+        where = f" in network {key.network}" if key.network else ""
+        return f"{_prefix(key.address, key.prefix_bits)} of set {key.set}{where}"
+    if isinstance(key, PolicyGroupKey):
+        return f"group {key.group} {_side(key)}"
+    if isinstance(key, PolicyRemoteKey):
+        return f"group {key.group} {_side(key)} {_remote(key)}"
+    if isinstance(key, PolicyRuleKey):
+        protocol = "any" if isinstance(key.protocol, Symbol) else key.protocol
+        ports = f"{key.port}/{key.port_bits}"
+        return f"group {key.group} {_side(key)} {_remote(key)} protocol {protocol} port {ports}"
     return str(key)
+
+
+def _side(key: PolicyGroupKey | PolicyRemoteKey | PolicyRuleKey) -> str:
+    return f"{key.direction.names[0].lower()} IPv{key.ip_version}"
+
+
+def _remote(key: PolicyRemoteKey | PolicyRuleKey) -> str:
+    return f"set {key.set}" if key.set else _prefix(key.address, key.prefix_bits)
 
 
 def owner(row: RowKey, value: RowValue | None) -> str:
@@ -59,7 +90,6 @@ def _address(packed: bytes) -> str:
 
 
 def _prefix(packed: bytes, bits: int) -> str:
-    bits -= _KEY_BITS
     mapped = ipaddress.IPv6Address(packed).ipv4_mapped
     if mapped is not None and bits >= _MAPPED_BITS:
         return f"{mapped}/{bits - _MAPPED_BITS}"

@@ -21,6 +21,11 @@ def is_ipv6(text: str) -> bool:
     return ":" in text
 
 
+def ip_version(text: str) -> int:
+    """4 or 6, likewise."""
+    return 6 if is_ipv6(text) else 4
+
+
 def packed(text: str) -> bytes:
     """4 or 16 bytes."""
     try:

@@ -6,7 +6,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from heddle.compiler.questions import Question, holder_of
-from heddle.intent.model import AnyResource, Machine, Network, Port, Router, Subnet
+from heddle.intent.model import (
+    AddressGroup,
+    AnyResource,
+    Machine,
+    Network,
+    Port,
+    Router,
+    SecurityGroup,
+    SecurityGroupRule,
+    Subnet,
+)
 from heddle.intent.names import derived_mac, tap_name
 
 
@@ -23,6 +33,10 @@ def claims_of(resource: AnyResource, host: str) -> Iterator[Question]:
             yield _mac_claim(resource.network_id, service_mac(resource))
         case Router():
             yield from _router_claims(resource)
+        case SecurityGroup() | AddressGroup():  # rules name both by their number alone
+            yield ("group number", str(resource.number))
+        case SecurityGroupRule():
+            yield ("rule number", str(resource.number))
         case Machine():
             if resource.host == host:
                 yield ("machine name", resource.name)

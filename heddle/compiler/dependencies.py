@@ -11,7 +11,10 @@ from heddle.compiler.index import Index
 from heddle.compiler.questions import (
     ObjectKey,
     Question,
+    fits,
     holder_of,
+    number_of_group,
+    number_of_set,
     ports_of,
     routed_to,
     routers_of,
@@ -19,7 +22,19 @@ from heddle.compiler.questions import (
 )
 from heddle.compiler.ring import Rings
 from heddle.compiler.state import Device
-from heddle.intent.model import AnyResource, Machine, Network, Port, Router, Subnet
+from heddle.compiler.usage import Side
+from heddle.intent.model import (
+    AddressGroup,
+    AnyResource,
+    Kind,
+    Machine,
+    Network,
+    Port,
+    QosPolicy,
+    Router,
+    SecurityGroup,
+    Subnet,
+)
 
 _Resource = TypeVar("_Resource", bound=AnyResource)
 
@@ -51,6 +66,31 @@ class View:
 
     def port(self, port_id: str) -> Port | None:
         return self._object(Port, port_id)
+
+    def qos_policy(self, policy_id: str) -> QosPolicy | None:
+        return self._object(QosPolicy, policy_id)
+
+    def security_group(self, group_id: str) -> SecurityGroup | None:
+        """All of it. Who needs no more than the number asks ``group_number``."""
+        return self._object(SecurityGroup, group_id)
+
+    def group_number(self, group_id: str) -> int | None:
+        """Of a security group that ports of this host use."""
+        self.reads[number_of_group(group_id)] = None
+        if not self._index.usage.is_group_used(group_id):
+            return None
+        return self._number((Kind.SECURITY_GROUP, group_id))
+
+    def set_number(self, key: ObjectKey) -> int | None:
+        """Of a security group or address group that rules of a group name which
+        ports of this host use."""
+        self.reads[number_of_set(key)] = None
+        return self._number(key) if self._index.usage.is_set_used(key) else None
+
+    def fits(self, side: Side, key: ObjectKey) -> bool:
+        """Whether the side of a group has room for a set that its rules name."""
+        self.reads[fits(*side, key)] = None
+        return self._index.usage.fits(side, key)
 
     def subnets(self, network_id: str) -> list[Subnet]:
         """Of one network, by id."""
@@ -92,6 +132,10 @@ class View:
         key = (model.kind, object_id)
         self.reads[key] = None
         return cast("_Resource | None", self._index.get(key))
+
+    def _number(self, key: ObjectKey) -> int | None:
+        found = self._index.get(key)
+        return found.number if isinstance(found, SecurityGroup | AddressGroup) else None
 
     def _ids(self, question: Question) -> tuple[str, ...]:
         self.reads[question] = None

@@ -6,18 +6,21 @@ from dataclasses import dataclass, field
 from sys import maxsize
 from typing import NamedTuple
 
+from heddle.compiler.shared import Share
 from heddle.compiler.state import Link, MachineSpec, RowKey, RowValue
 
 
 @dataclass(slots=True)
 class Fragment:
-    """A part of a HostState. No two fragments of one host share a key:
-    admission.py lets in only one owner of each."""
+    """A part of a HostState. No two fragments of one host have a key of ``rows``,
+    ``links``, ``machines`` or ``namespaces`` in common: admission.py lets in only
+    one owner of each. ``shares`` are parts of rows that many make together."""
 
     rows: dict[RowKey, RowValue] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
     machines: dict[str, MachineSpec] = field(default_factory=dict)
     namespaces: set[str] = field(default_factory=set)
+    shares: dict[Share, None] = field(default_factory=dict)  # in order, each once
 
 
 class Footprint(NamedTuple):
@@ -43,11 +46,15 @@ def footprint(fragment: Fragment) -> Footprint:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many bytes a template has room for: DHCP_OPTIONS_MAX and
-    RA_OPTIONS_MAX of bpf/shared/abi.h. The agent reads them from BTF."""
+    """What the data plane has room for: DHCP_OPTIONS_MAX and RA_OPTIONS_MAX (bytes
+    of a template), GROUPS_MAX (security groups of a port) and POLICY_SETS_MAX (sets
+    that the rules of a group may name per direction and IP version) of
+    bpf/shared/abi.h. The agent reads them from BTF."""
 
     dhcp_options: int
     ra_message: int
+    groups: int
+    sets: int
 
 
-UNLIMITED = Limits(dhcp_options=maxsize, ra_message=maxsize)
+UNLIMITED = Limits(dhcp_options=maxsize, ra_message=maxsize, groups=maxsize, sets=maxsize)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from heddle.compiler.dependencies import Dependencies, View
 from heddle.compiler.fragment import UNLIMITED, Fragment, Limits
 from heddle.compiler.index import Change, Index, Replaced
 from heddle.compiler.machine import compile_machine
-from heddle.compiler.merge import Assembly
+from heddle.compiler.members import compile_address_group_entry
+from heddle.compiler.merge import Assembly, Difference
 from heddle.compiler.network import compile_network
 from heddle.compiler.port import compile_port, device_of, plug_of
 from heddle.compiler.questions import ObjectKey
 from heddle.compiler.reach import Reach, networks_of
 from heddle.compiler.ring import Rings
 from heddle.compiler.router import compile_router
+from heddle.compiler.rule import compile_rule, compile_security_group
 from heddle.compiler.state import HostDelta, HostState
 from heddle.compiler.subnet import compile_subnet
 from heddle.errors import CompileError
-from heddle.intent.model import AnyResource, Kind, Machine, Network, Port, Router, Subnet
+from heddle.intent.model import AnyResource, Kind
 
 
 def compile_host(
@@ -39,7 +42,7 @@ class Compiler:
         self.recompiled = 0  # fragments, in the last update
         self._host = host
         self._limits = limits
-        self._index = Index(host)
+        self._index = Index(host, limits.sets)
         self._rings = Rings()
         self._reach = Reach()
         self._dependencies = Dependencies()
@@ -63,9 +66,9 @@ class Compiler:
         dirty |= dict.fromkeys(sorted(self._dependencies.readers(questions) - dirty.keys()))
         dirty |= dict.fromkeys(sorted(self._place_ports(dirty) - dirty.keys()))
         self.recompiled = len(dirty)
-        changed = [key for key in dirty if self._assembly.put(key, self._compile(key))]
+        differences = {key: self._assembly.put(key, self._compile(key)) for key in dirty}
         delta = self._assembly.commit()
-        delta.touched = self._touched(changed, replaced)
+        delta.touched = self._touched(differences, replaced)
         return delta
 
     def _view(self) -> View:
@@ -98,15 +101,26 @@ class Compiler:
         return fragment
 
     def _touched(
-        self, changed: Iterable[ObjectKey], replaced: Mapping[ObjectKey, Replaced]
+        self,
+        differences: Mapping[ObjectKey, Difference],
+        replaced: Mapping[ObjectKey, Replaced],
     ) -> set[int]:
-        """VNIs of the networks of all changed objects, and of those that routers
-        join to them, each as it was and as it is."""
+        """VNIs of the networks of all changed objects, of those whose ports stand
+        under rules that changed, and of those that routers join to them, each as
+        it was and as it is."""
         networks: set[str] = set()
-        for key in changed:
+        policy: list[AnyResource | None] = []
+        # What only allows more lets flows be, unless they stand without a
+        # connection that they would have now.
+        additions_matter = self._index.usage.any_stateless()
+        for key, difference in differences.items():
             current = self._index.get(key)
-            old, new = replaced.get(key, Replaced(current, current))
-            networks.update(networks_of(old), networks_of(new))
+            pair = replaced.get(key, Replaced(current, current))
+            if difference.own:
+                networks.update(*map(networks_of, pair))
+            if difference.lost or (difference.gained and additions_matter):
+                policy += pair
+        networks |= self._index.usage.networks_ruled_by(policy)
         before = self._reach.reachable(networks)
         for (kind, _), (old, new) in replaced.items():
             if kind in (Kind.NETWORK, Kind.ROUTER):
@@ -114,17 +128,19 @@ class Compiler:
         return before | self._reach.reachable(networks)
 
 
+_COMPILE: dict[Kind, Callable[[View, Any], Fragment]] = {
+    Kind.NETWORK: compile_network,
+    Kind.SUBNET: compile_subnet,
+    Kind.ROUTER: compile_router,
+    Kind.ADDRESS_GROUP_ENTRY: compile_address_group_entry,
+    Kind.SECURITY_GROUP: compile_security_group,
+    Kind.SECURITY_GROUP_RULE: compile_rule,
+    Kind.MACHINE: compile_machine,
+    Kind.PORT: compile_port,
+}
+
+
 def _compile_object(view: View, resource: AnyResource | None) -> Fragment:
-    match resource:
-        case Port():
-            return compile_port(view, resource)
-        case Machine():
-            return compile_machine(view, resource)
-        case Router():
-            return compile_router(view, resource)
-        case Subnet():
-            return compile_subnet(view, resource)
-        case Network():
-            return compile_network(view, resource)
-        case None:
-            return Fragment()
+    """Nothing for an absent object, and for kinds that others read only."""
+    compile_kind = _COMPILE.get(resource.kind) if resource else None
+    return compile_kind(view, resource) if compile_kind else Fragment()

@@ -11,12 +11,23 @@ from heddle.compiler.claims import addresses_of
 from heddle.compiler.questions import (
     ObjectKey,
     Question,
+    number_of_group,
+    number_of_set,
     ports_of,
     routed_to,
     routers_of,
     subnets_of,
 )
-from heddle.intent.model import AnyResource, Kind, Port, Router, Subnet
+from heddle.compiler.usage import Usage
+from heddle.intent.model import (
+    AddressGroup,
+    AnyResource,
+    Kind,
+    Port,
+    Router,
+    SecurityGroup,
+    Subnet,
+)
 
 Change = tuple[Kind, str, AnyResource | None]
 
@@ -31,7 +42,8 @@ class Replaced(NamedTuple):
 class Index:
     """The objects that take part, and who refers to whom."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, sets_max: int) -> None:
+        self.usage = Usage(host, sets_max)
         self._admission = Admission(host)
         self._members: dict[Question, tuple[str | tuple[str, str], ...]] = {}
 
@@ -44,6 +56,8 @@ class Index:
         for key, (old, new) in replaced.items():
             changed.add(key)
             changed |= self._regroup(old, new)
+            changed |= self.usage.replace(old, new)
+            changed.update(question for question, _ in _numbers(old) ^ _numbers(new))
             changed |= set(addresses_of(old)) ^ set(addresses_of(new))
         return replaced, changed
 
@@ -105,3 +119,15 @@ def _memberships(resource: AnyResource | None) -> Iterator[tuple[Question, str |
                         # Ports know best whether the next hop is in their network.
                         via = routed_to(interface.network_id, route.nexthop)
                         yield via, (resource.id, route.destination)
+
+
+def _numbers(resource: AnyResource | None) -> set[tuple[Question, int]]:
+    """Questions whose answer, if any, is the object's number."""
+    match resource:
+        case SecurityGroup():
+            questions = {number_of_group(resource.id), number_of_set((resource.kind, resource.id))}
+        case AddressGroup():
+            questions = {number_of_set((resource.kind, resource.id))}
+        case _:
+            return set()
+    return {(question, resource.number) for question in questions}

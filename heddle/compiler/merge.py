@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from heddle.compiler.fragment import NOTHING, Footprint, Fragment, footprint
 from heddle.compiler.questions import ObjectKey
+from heddle.compiler.shared import Share, SharedRows
 from heddle.compiler.state import HostDelta, HostState
 
 _Key = TypeVar("_Key", bound=Hashable)
 _Value = TypeVar("_Value")
+
+
+class Difference(NamedTuple):
+    """What of a fragment is not as it was: what the object gives alone, and its
+    shares, of which it may gain and lose some."""
+
+    own: bool
+    gained: bool
+    lost: bool
 
 
 class Assembly:
@@ -23,9 +33,14 @@ class Assembly:
         self._footprints: dict[ObjectKey, Footprint] = {}
         self._gone: list[Footprint] = []
         self._fresh = Fragment()
+        self._shares: dict[ObjectKey, tuple[Share, ...]] = {}
+        self._shared = SharedRows()
 
-    def put(self, key: ObjectKey, fragment: Fragment) -> bool:
-        """Replace what the object gave so far; tell whether that is a difference."""
+    def put(self, key: ObjectKey, fragment: Fragment) -> Difference:
+        """Replace what the object gave so far."""
+        return Difference(self._put_own(key, fragment), *self._put_shares(key, fragment))
+
+    def _put_own(self, key: ObjectKey, fragment: Fragment) -> bool:
         before = self._footprints.get(key, NOTHING)
         after = footprint(fragment)
         if before == after and not self._differs(fragment):
@@ -42,12 +57,29 @@ class Assembly:
         fresh.namespaces |= fragment.namespaces
         return True
 
+    def _put_shares(self, key: ObjectKey, fragment: Fragment) -> tuple[bool, bool]:
+        before = self._shares.get(key, ())
+        after = tuple(fragment.shares)
+        if before == after:
+            return False, False
+        gained, lost = set(after).difference(before), set(before).difference(after)
+        self._shared.add(gained)
+        self._shared.discard(lost)
+        if after:
+            self._shares[key] = after
+        else:
+            del self._shares[key]
+        return bool(gained), bool(lost)
+
     def commit(self) -> HostDelta:
         """Bring the state up to date; return what that changed."""
         gone, fresh, state = self._gone, self._fresh, self.state
         self._gone, self._fresh = [], Fragment()
+        rows = _replace(state.rows, (k for old in gone for k in old.rows), fresh.rows)
+        shared = _set(state.rows, self._shared.take_changes())
+        rows.update(shared)
         return HostDelta(
-            rows=_replace(state.rows, (k for old in gone for k in old.rows), fresh.rows),
+            rows=rows,
             links=_replace(state.links, (k for old in gone for k in old.links), fresh.links),
             machines=_replace(
                 state.machines, (k for old in gone for k in old.machines), fresh.machines
@@ -80,6 +112,19 @@ def _replace(
         if current.get(key) != value:
             current[key] = value
             delta[key] = value
+    return delta
+
+
+def _set(
+    current: dict[_Key, _Value], values: Mapping[_Key, _Value | None]
+) -> dict[_Key, _Value | None]:
+    """Make ``current`` have these values, None: not have the key; return what changed."""
+    delta = {key: value for key, value in values.items() if current.get(key) != value}
+    for key, value in delta.items():
+        if value is None:
+            del current[key]
+        else:
+            current[key] = value
     return delta
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from heddle.compiler.addresses import (
     NO_ADDRESS,
     NO_IPV4,
+    ip_version,
     is_ipv6,
     mac_bytes,
     mapped,
@@ -16,6 +17,8 @@ from heddle.compiler.addresses import (
 )
 from heddle.compiler.dependencies import View
 from heddle.compiler.fragment import Fragment
+from heddle.compiler.members import memberships
+from heddle.compiler.qos import Quality, quality_of
 from heddle.compiler.ra import advertising_subnet
 from heddle.compiler.state import (
     AddressKey,
@@ -31,10 +34,12 @@ from heddle.compiler.state import (
 )
 from heddle.compiler.subnet import SERVES_DHCP6
 from heddle.compiler.symbols import ENDPOINT_PORT, port_flags
+from heddle.errors import CompileError
 from heddle.intent.model import Ipv6Mode, Machine, Network, Port, Subnet
-from heddle.intent.names import namespace_name, port_alias, tap_name, veth_name
+from heddle.intent.names import SHAPER, namespace_name, port_alias, tap_name, veth_name
 
-_IFINDEX_BITS = 32
+_SENDER_BITS = 96  # ifindex, MAC and padding
+_SHAPER = Device(SHAPER)
 
 
 class Plug(NamedTuple):
@@ -75,30 +80,45 @@ def addresses_of(view: View, port: Port) -> Iterator[tuple[str, Subnet]]:
 
 
 def compile_port(view: View, port: Port) -> Fragment:
+    """The part that a port has in sets of addresses, on every host, and all the
+    rest on its own. CompileError for too many security groups."""
+    fragment = Fragment(shares=dict.fromkeys(memberships(view, port)))
     plug = plug_of(view, port)
     if plug is None:
-        return Fragment()
+        return fragment
     device = view.device(port.id)
-    fragment = Fragment(links={device: _link(port, plug, device)})
+    quality = quality_of(view.qos_policy(port.qos_policy_id) if port.qos_policy_id else None)
+    fragment.links[device] = _link(port, plug, device, quality)
     rows = fragment.rows
     vni = plug.network.vni
     mac = mac_bytes(port.mac)
     addresses = list(addresses_of(view, port))
-    rows[RowKey("ports", device)] = _port_row(view, port, plug, mac, addresses)
+    rows[RowKey("ports", device)] = _port_row(view, port, plug, addresses, quality)
     rows[RowKey("macs", MacKey(vni, mac))] = EndpointRow(ENDPOINT_PORT, device)
     for address, _ in addresses:
         key = AddressKey(vni, mapped(address))
         rows[RowKey("addresses", key)] = NeighborRow(ENDPOINT_PORT, device, mac)
         for destination in view.routed_to(port.network_id, address):
-            bits, prefix = mapped_prefix(destination)
-            source = SourcePrefixKey(_IFINDEX_BITS + bits, device, prefix)
-            # The value is the IP version: ::/0 holds every mapped IPv4 address.
-            rows[RowKey("source_prefixes", source)] = 6 if is_ipv6(destination) else 4
+            rows.update([_source(device, mac, destination)])
+    for pair in port.address_pairs:
+        rows.update([_source(device, mac_bytes(pair.mac) if pair.mac else mac, pair.cidr)])
     return fragment
 
 
+def _source(device: Device, mac: bytes, cidr: str) -> tuple[RowKey, int]:
+    """What a port may send from; the value is the IP version: ::/0 holds every
+    mapped IPv4 address."""
+    bits, prefix = mapped_prefix(cidr)
+    key = SourcePrefixKey(_SENDER_BITS + bits, device, mac, prefix)
+    return RowKey("source_prefixes", key), ip_version(cidr)
+
+
 def _port_row(
-    view: View, port: Port, plug: Plug, mac: bytes, addresses: list[tuple[str, Subnet]]
+    view: View,
+    port: Port,
+    plug: Plug,
+    addresses: list[tuple[str, Subnet]],
+    quality: Quality,
 ) -> PortRow:
     first4 = next((pair for pair in addresses if not is_ipv6(pair[0])), None)
     first6 = next((pair for pair in addresses if is_ipv6(pair[0])), None)
@@ -106,6 +126,7 @@ def _port_row(
     dhcp6 = first6 if first6 and _serves_dhcp6(first6[1]) else None
     stateful = dhcp6 is not None and dhcp6[1].ipv6_mode is Ipv6Mode.STATEFUL
     device = view.device(port.id)
+    groups = _groups(view, port)
     return PortRow(
         network=plug.network.vni,
         flags=port_flags(
@@ -113,6 +134,9 @@ def _port_row(
             dhcp4=dhcp4 is not None,
             dhcp6=dhcp6 is not None,
             ra=advertising_subnet(view, plug.network) is not None,
+            is_open=not port.port_security,
+            shaped=quality.is_shaped_to_vm,
+            dscp=quality.dscp is not None,
         ),
         counter_slot=CounterSlot(device),
         flood_next=view.successor(port.id),
@@ -120,22 +144,46 @@ def _port_row(
         dhcp6_subnet=dhcp6[1].number if dhcp6 else 0,
         dhcp4_address=packed(dhcp4[0]) if dhcp4 else NO_IPV4,
         dhcp6_address=packed(dhcp6[0]) if dhcp6 and stateful else NO_ADDRESS,
-        mac=mac,
+        mac=mac_bytes(port.mac),
         mtu=plug.network.mtu,
+        shaper=_SHAPER if quality.is_shaped_from_vm else 0,
+        from_vm_packet_ns=quality.from_vm_packet_ns,
+        to_vm_packet_ns=quality.to_vm_packet_ns,
+        packet_burst=quality.packet_burst,
+        connections_max=port.connections_max,
+        dscp=quality.dscp or 0,
+        group_count=len(groups),
+        groups=groups,
     )
+
+
+def _groups(view: View, port: Port) -> tuple[int, ...]:
+    """Numbers of the port's security groups, ascending; one that is absent allows
+    nothing. A port without port security stands under none."""
+    if not port.port_security:
+        return ()
+    found = {view.group_number(group_id) for group_id in port.security_group_ids}
+    numbers = tuple(sorted(number for number in found if number is not None))
+    if len(numbers) > view.limits.groups:
+        raise CompileError(
+            f"port {port.name}: has {len(numbers)} security groups, but at most "
+            f"{view.limits.groups} are possible; join some of them"
+        )
+    return numbers
 
 
 def _serves_dhcp6(subnet: Subnet) -> bool:
     return subnet.enable_dhcp and subnet.ipv6_mode in SERVES_DHCP6
 
 
-def _link(port: Port, plug: Plug, device: Device) -> Link:
+def _link(port: Port, plug: Plug, device: Device, quality: Quality) -> Link:
     if plug.machine.machine_kind == "vm":
         return Link(
             name=device,
             alias=port_alias(port.id),
             mtu=plug.network.mtu,
             multiqueue=plug.machine.cpus > 1,
+            shaping=quality.shaping,
         )
     return Link(
         name=device,
@@ -144,4 +192,5 @@ def _link(port: Port, plug: Plug, device: Device) -> Link:
         namespace=namespace_name(plug.machine.name),
         peer=f"eth{port.nic}",
         peer_mac=port.mac,
+        shaping=quality.shaping,
     )

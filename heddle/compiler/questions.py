@@ -3,7 +3,7 @@ starts with its name, so that it can be recorded and looked up cheaply."""
 
 from __future__ import annotations
 
-from heddle.intent.model import Kind
+from heddle.intent.model import Direction, Kind
 
 ObjectKey = tuple[Kind, str]  # also the question: what is this object?
 Question = tuple[str, ...]
@@ -29,3 +29,18 @@ def routed_to(network_id: str, address: str) -> Question:
 def holder_of(network_id: str, address: str) -> Question:
     """Who has this IP address?"""
     return ("address", network_id, address)
+
+
+def number_of_group(group_id: str) -> Question:
+    """Under which number do the ports of this host use the security group, if at all?"""
+    return ("number of group", group_id)
+
+
+def number_of_set(key: ObjectKey) -> Question:
+    """Under which number do groups that this host uses name the set, if at all?"""
+    return ("number of set", *key)
+
+
+def fits(group_id: str, direction: Direction, ip_version: int, key: ObjectKey) -> Question:
+    """Is the set among those that this side of the group has room for?"""
+    return ("fits", group_id, direction, str(ip_version), *key)

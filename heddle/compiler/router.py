@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from heddle.compiler.addresses import (
     NO_ADDRESS,
+    ip_version,
     is_ipv6,
     mac_bytes,
     mapped,
@@ -121,8 +122,7 @@ def _static_rows(router: Router, route: Route, connected: list[Connected]) -> It
 
 
 def _route_row(cidr: str, kind: Symbol, vni: int, via: bytes = NO_ADDRESS) -> RouteRow:
-    version = 6 if is_ipv6(cidr) else 4
-    return RouteRow(kind, vni, ip_version=version, bits=prefix_length(cidr), via=via)
+    return RouteRow(kind, vni, ip_version(cidr), prefix_length(cidr), via)
 
 
 def _route_key(router: Router, cidr: str) -> RowKey:

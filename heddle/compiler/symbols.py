@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import compress, product
 
 from heddle.compiler.state import Symbol
+from heddle.intent.model import Direction
 
 ENDPOINT_PORT = Symbol("endpoint_kind", ("ENDPOINT_PORT",))
 ENDPOINT_ROUTER = Symbol("endpoint_kind", ("ENDPOINT_ROUTER",))
@@ -14,7 +15,23 @@ ROUTE_CONNECTED = Symbol("route_kind", ("ROUTE_CONNECTED",))
 ROUTE_VIA = Symbol("route_kind", ("ROUTE_VIA",))
 ROUTE_BLACKHOLE = Symbol("route_kind", ("ROUTE_BLACKHOLE",))
 
-_PORT_FLAGS = ("PORT_PEER", "PORT_DHCP4", "PORT_DHCP6", "PORT_RA")
+DIRECTIONS = {
+    Direction.FROM_VM: Symbol("direction", ("FROM_VM",)),
+    Direction.TO_VM: Symbol("direction", ("TO_VM",)),
+}
+STATEFUL = Symbol("policy_group_flag", ())
+STATELESS = Symbol("policy_group_flag", ("POLICY_STATELESS",))
+PROTOCOL_ANY = Symbol("limits", ("PROTOCOL_ANY",))
+
+_PORT_FLAGS = (
+    "PORT_PEER",
+    "PORT_DHCP4",
+    "PORT_DHCP6",
+    "PORT_RA",
+    "PORT_OPEN",
+    "PORT_SHAPED_TO_VM",
+    "PORT_DSCP",
+)
 
 # All ports share these few objects.
 _PORT_FLAG_SETS = {
@@ -23,6 +40,8 @@ _PORT_FLAG_SETS = {
 }
 
 
-def port_flags(*, peer: bool, dhcp4: bool, dhcp6: bool, ra: bool) -> Symbol:
+def port_flags(
+    *, peer: bool, dhcp4: bool, dhcp6: bool, ra: bool, is_open: bool, shaped: bool, dscp: bool
+) -> Symbol:
     """The bit set of ``enum port_flag``."""
-    return _PORT_FLAG_SETS[peer, dhcp4, dhcp6, ra]
+    return _PORT_FLAG_SETS[peer, dhcp4, dhcp6, ra, is_open, shaped, dscp]

@@ -6,7 +6,18 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 
 from heddle.compiler.addresses import is_ipv6, mac_bytes, packed
-from heddle.intent.model import AnyResource, Port, Router, Subnet
+from heddle.intent.model import (
+    AddressGroupEntry,
+    AnyResource,
+    Port,
+    Router,
+    SecurityGroupRule,
+    Subnet,
+)
+from heddle.intent.protocols import ICMP, ICMPV6, WITH_PORTS
+
+_ICMP = {4: ICMP, 6: ICMPV6}
+_ICMP_NUMBER_MAX = 255  # type and code are bytes
 
 
 def fault_of(resource: AnyResource) -> str | None:
@@ -19,6 +30,10 @@ def fault_of(resource: AnyResource) -> str | None:
                 _check_subnet(resource)
             case Router():
                 _check_router(resource)
+            case AddressGroupEntry():
+                ip_network(resource.cidr)
+            case SecurityGroupRule():
+                _check_rule(resource)
     except ValueError as error:
         return str(error)
     return None
@@ -28,6 +43,10 @@ def _check_port(port: Port) -> None:
     mac_bytes(port.mac)
     for fixed_ip in port.fixed_ips:
         packed(fixed_ip.ip)
+    for pair in port.address_pairs:
+        ip_network(pair.cidr)
+        if pair.mac is not None:
+            mac_bytes(pair.mac)
 
 
 def _check_subnet(subnet: Subnet) -> None:
@@ -55,3 +74,32 @@ def _check_route(destination: str, nexthop: str | None) -> None:
     packed(nexthop)
     if is_ipv6(nexthop) != is_ipv6(destination):
         raise ValueError(f"next hop {nexthop} is of another family than {destination}")
+
+
+def _check_rule(rule: SecurityGroupRule) -> None:
+    remotes = (rule.remote_cidr, rule.remote_group_id, rule.address_group_id)
+    if sum(remote is not None for remote in remotes) > 1:
+        raise ValueError("more than one remote end")
+    if rule.remote_cidr is not None and ip_network(rule.remote_cidr).version != rule.ip_version:
+        raise ValueError(f"remote end {rule.remote_cidr} is not of IPv{rule.ip_version}")
+    if rule.protocol == _ICMP[rule.ip_version]:
+        _check_icmp(rule)
+    elif (rule.port_min, rule.port_max) != (None, None):
+        _check_ports(rule)
+
+
+def _check_icmp(rule: SecurityGroupRule) -> None:
+    if rule.port_min is None and rule.port_max is not None:
+        raise ValueError(f"ICMP code {rule.port_max} without a type")
+    for number in (rule.port_min, rule.port_max):
+        if number is not None and number > _ICMP_NUMBER_MAX:
+            raise ValueError(f"ICMP has no type or code {number}")
+
+
+def _check_ports(rule: SecurityGroupRule) -> None:
+    if rule.protocol not in WITH_PORTS:
+        raise ValueError("ports, but no protocol that has them")
+    if rule.port_min is None or rule.port_max is None:
+        raise ValueError("half a range of ports")
+    if rule.port_min > rule.port_max:
+        raise ValueError(f"ports {rule.port_min}-{rule.port_max} are reversed")

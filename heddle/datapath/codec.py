@@ -1,14 +1,16 @@
 """Packs rows into the bytes of a C struct and back, by field name.
 
 A row is a mapping or a NamedTuple whose names are the struct's. Fields left out
-are zero, ``pad*`` fields always are. Integers whose name ends in ``_be`` are
-plain numbers in Python and stand in network order in the struct.
+are zero, ``pad*`` fields always are, and so is what is missing at the end of an
+array. Integers whose name ends in ``_be`` are plain numbers in Python and stand in
+network order in the struct.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 _INTEGERS = {1: "B", 2: "H", 4: "I", 8: "Q"}
@@ -32,13 +34,15 @@ class Field(NamedTuple):
     """A member of a struct: an integer, an array of bytes or of integers.
 
     ``offset`` and ``width`` (of one element) are in bytes; ``length`` is 0 for
-    what is no array.
+    what is no array. ``opaque`` is what only the kernel may look into, such as
+    a ``struct bpf_timer``.
     """
 
     name: str
     offset: int
     width: int
     length: int
+    opaque: bool = False
 
     @property
     def size(self) -> int:
@@ -49,8 +53,9 @@ class Field(NamedTuple):
         return self.width == 1 and self.length > 0
 
     @property
-    def is_padding(self) -> bool:
-        return self.name.startswith("pad")
+    def is_hidden(self) -> bool:
+        """Not part of a row, and zero when packed."""
+        return self.opaque or self.name.startswith("pad")
 
     @property
     def format(self) -> str:
@@ -81,7 +86,7 @@ class StructCodec:
         self.name = name
         self.size = size
         self.members = tuple(members)
-        self.fields = tuple(member for member in members if not member.is_padding)
+        self.fields = tuple(member for member in members if not member.is_hidden)
         self._packers: dict[tuple[str, ...], Callable[[Sequence[Any]], bytes]] = {}
         self._unpack = _unpacker(self.fields, size)
 
@@ -123,13 +128,14 @@ def _packer(
     """A function from values in the order of ``names`` to bytes."""
     pack = _layout(fields, size).pack
     order = [names.index(field.name) for field in fields]
-    limits = [(names.index(f.name), f) for f in fields if f.is_bytes]
+    limits = [(names.index(f.name), f) for f in fields if f.length]
 
     def checked(values: Sequence[Any]) -> None:
-        for index, field in limits:  # struct would cut it off without a word
-            if len(values[index]) > field.size:
+        for index, field in limits:  # struct would cut bytes off without a word
+            if len(values[index]) > field.length:
+                unit = "bytes" if field.is_bytes else "numbers"
                 raise ValueError(
-                    f"{owner}.{field.name} holds {field.size} bytes, not {len(values[index])}"
+                    f"{owner}.{field.name} holds {field.length} {unit}, not {len(values[index])}"
                 )
 
     if all(_is_plain(field) for field in fields):
@@ -162,7 +168,7 @@ def _to_struct(field: Field) -> Callable[[Any], Sequence[Any]]:
         return lambda value: (value,)
     if field.name.endswith("_be"):
         return lambda value: (_swapped(value, field.width),)
-    return lambda value: value  # struct itself checks how many there are
+    return lambda value: (*value, *repeat(0, field.length - len(value)))
 
 
 def _swapped(value: int, width: int) -> int:

@@ -129,5 +129,5 @@ def _add_port(state: HostState, plug: Plug, flood_next: Device) -> None:
     state.rows[address_row] = NeighborRow(ENDPOINT_PORT, device, plug.mac)
     if plug.routed:
         prefix = bytes(10) + b"\xff\xff\x0a\x09\x00\x00"
-        source = SourcePrefixKey(32 + 96 + 16, device, prefix)
+        source = SourcePrefixKey(96 + 96 + 16, device, plug.mac, prefix)
         state.rows[RowKey("source_prefixes", source)] = 4

@@ -203,8 +203,8 @@ def test_routed_prefixes_may_be_sent_from() -> None:
     ]
     rows = compile_host(objects, HOST).rows
     assert {key.key: row for key, row in rows.items() if key.table == "source_prefixes"} == {
-        SourcePrefixKey(32 + 96 + 16, DEVICE, mapped("10.9.0.0")): 4,
-        SourcePrefixKey(32, DEVICE, bytes(16)): 6,
+        SourcePrefixKey(96 + 96 + 16, DEVICE, MAC, mapped("10.9.0.0")): 4,
+        SourcePrefixKey(96, DEVICE, MAC, bytes(16)): 6,
     }
 
 

@@ -29,7 +29,7 @@ from heddle.compiler.state import HostDelta, HostState, RowKey
 from heddle.intent.model import AnyResource, FixedIp, Ipv6Mode, Kind, RouterInterface
 
 # Tight enough that a subnet with both DNS servers is refused.
-LIMITS = Limits(dhcp_options=50, ra_message=120)
+LIMITS = Limits(dhcp_options=50, ra_message=120, groups=2, sets=2)
 
 # Few of everything, so that objects meet.
 numbers = st.integers(1, 3)

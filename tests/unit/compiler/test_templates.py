@@ -31,7 +31,7 @@ from heddle.intent.model import AnyResource, Ipv6Mode, Kind, Network, Subnet
 
 MAC = interface(1).mac
 GATEWAY = router(interface(1))
-LIMITS = Limits(dhcp_options=304, ra_message=480)
+LIMITS = Limits(dhcp_options=304, ra_message=480, groups=16, sets=64)
 
 
 def dhcp4(*objects: AnyResource) -> Dhcp4TemplateRow:
