@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from heddle.agent.client import agent_pid
-from heddle.errors import KernelError
+from heddle.cli.policy import troubles
+from heddle.cli.view import View
+from heddle.errors import KernelError, StoreError
 from heddle.paths import BPFFS
 
 _OLDEST_KERNEL = (6, 1)
@@ -29,6 +31,7 @@ class State(StrEnum):
     OK = "ok"
     MISSING = "missing"
     UNKNOWN = "unknown"
+    FULL = "full"
 
 
 class Finding(NamedTuple):
@@ -162,6 +165,23 @@ def _agent() -> Finding:
     return Finding("agent", State.OK, detail)
 
 
+def _flow_table() -> Finding:
+    if os.geteuid() != 0:
+        return Finding("flow table", State.UNKNOWN, _AS_ROOT)
+    try:
+        view = View()
+    except StoreError as error:
+        return Finding("flow table", State.UNKNOWN, str(error))
+    if view.usage is None:
+        return Finding("flow table", State.OK, "no data plane is loaded")
+    found = troubles(view)
+    if found:
+        remedy = "`heddle show flows` has what opens so many; `connections` of a NIC limits them"
+        return Finding("flow table", State.FULL, "; ".join(found), remedy)
+    detail = f"{view.usage.connections} of {view.usage.capacity} connections in use"
+    return Finding("flow table", State.OK, detail)
+
+
 CHECKS: tuple[Callable[[], Finding], ...] = (
     _root,
     _kernel,
@@ -177,4 +197,5 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _libvirt,
     _kvm,
     _agent,
+    _flow_table,
 )

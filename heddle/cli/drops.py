@@ -13,16 +13,16 @@ from heddle.cli.view import View
 from heddle.datapath.loader import Datapath
 from heddle.events.counters import DropCount, read_drops
 from heddle.events.naming import PortNames
-from heddle.events.reasons import explain
+from heddle.events.reasons import direction_of, explain, explain_at
 from heddle.paths import host_name
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
-        "Say why packets were dropped, counted by the port that sent them and by reason, most\n"
-        "first. docs/drops.md has what to do about each. Works with the agent dead; only\n"
-        "--follow needs it.",
+        "Say why packets were dropped, counted by the port whose rules or limits they broke\n"
+        "(mostly the one that sent them) and by reason, most first. docs/drops.md has what to do\n"
+        "about each. Works with the agent dead; only --follow needs it.",
         ("heddle drops", "the counters, with what each reason means"),
         ("heddle drops --port vm0", "those of one machine (or of vm0:1, its second NIC)"),
         ("heddle drops --follow", "dropped frames as they come (sampled), until Ctrl-C"),
@@ -60,28 +60,50 @@ def _wanted(names: PortNames, ifindex: int, port: str | None) -> bool:
 
 def _table(names: PortNames, counts: list[DropCount]) -> str:
     rows = [
-        (names.label(c.ifindex), c.packets, c.bytes, c.reason, explain(c.reason).meaning)
-        for c in counts
+        (names.label(c.ifindex), c.packets, c.bytes, c.reason, _meaning(names, c)) for c in counts
     ]
     return render(("port", "packets", "bytes", "reason", "meaning"), rows)
 
 
+def _meaning(names: PortNames, count: DropCount) -> str:
+    return explain_at(count.reason, names.groups(count.ifindex)).meaning
+
+
 def _as_json(names: PortNames, count: DropCount) -> dict[str, Any]:
-    reason = explain(count.reason)
-    port = names.label(count.ifindex)
-    return {"port": port, **count._asdict(), "meaning": reason.meaning, "remedy": reason.remedy}
+    return {
+        "port": names.label(count.ifindex),
+        **count._asdict(),
+        "direction": direction_of(count.reason),
+        "security_groups": names.groups(count.ifindex),
+        "meaning": _meaning(names, count),
+        "remedy": explain(count.reason).remedy,
+    }
 
 
 def _follow(names: PortNames, port: str | None, *, as_json: bool) -> None:
     """Print events until interrupted."""
     with AgentClient() as client:
         for event in client.stream("events"):
-            if not _wanted(names, event["ifindex"], port):
-                continue
-            label = names.label(event["ifindex"])
-            if as_json:
-                line = json.dumps({"port": label, **event})
-            else:
-                time = event["at"].split("T")[1][:12]
-                line = f"{time}  {label}  {event['reason']}  {event['summary']}"
-            print(line, flush=True)
+            if _wanted(names, event["ifindex"], port):
+                told = _told(names, event)
+                print(json.dumps(told) if as_json else _line(told), flush=True)
+
+
+def _told(names: PortNames, event: dict[str, Any]) -> dict[str, Any]:
+    """An event with what it means at its port."""
+    groups = names.groups(event["ifindex"])
+    return {
+        "port": names.label(event["ifindex"]),
+        "from": names.label(event["from_ifindex"]),
+        **event,
+        "security_groups": groups,
+        "meaning": explain_at(event["reason"], groups).meaning,
+    }
+
+
+def _line(told: dict[str, Any]) -> str:
+    time = told["at"].split("T")[1][:12]
+    line = f"{time}  {told['port']}  {told['reason']}  {told['summary']}"
+    if told["direction"] == "to_vm":
+        line += f", from {told['from']}"
+    return f"{line}: {told['meaning']}" if told["reason"].startswith("POLICY_") else line

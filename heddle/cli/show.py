@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from heddle.agent.client import agent_pid
+from heddle.cli.columns import COLUMNS
 from heddle.cli.options import add_json, describe
+from heddle.cli.policy import (
+    address_group_details,
+    connections_of,
+    group_details,
+    groups_of,
+    qos_details,
+    qos_of,
+    qos_words,
+    troubles,
+)
 from heddle.cli.table import render, render_json
-from heddle.cli.view import Item, View, addresses
-from heddle.errors import NotFoundError
+from heddle.cli.view import Item, View
+from heddle.errors import NotFoundError, RequestError
 from heddle.paths import host_name
 
-KINDS = ("agent", "network", "subnet", "router", "machine", "port")
-
-
-class Columns(NamedTuple):
-    """How a kind is shown: the headers, and the cells of an object."""
-
-    headers: Sequence[str]
-    cells: Callable[[View, Item], Sequence[object]]
+# What a kind is called here, in the singular and the plural, and in the store.
+_STORED = {
+    "network": "network",
+    "subnet": "subnet",
+    "router": "router",
+    "address-group": "address_group",
+    "security-group": "security_group",
+    "qos": "qos_policy",
+    "machine": "machine",
+    "port": "port",
+}
+KINDS = ("agent", *_STORED, "flow")
+_WORDS = {word: kind for kind in KINDS for word in (kind, kind if kind == "qos" else kind + "s")}
+_DETAILS = {
+    "address-group": address_group_details,
+    "security-group": group_details,
+    "qos": qos_details,
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,28 +51,39 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ("heddle show", "machines, networks, routers, and the agent"),
         ("heddle show port", "all ports"),
         ("heddle show machine vm0", "all there is to know about vm0"),
+        ("heddle show security-group web", "its rules and members"),
+        ("heddle show flows vm0", "the connections of vm0, and the rules that allow them"),
+        ("heddle show flows --port vm0:1 --json", "those of its second NIC, for programs"),
         ("heddle show agent --json", "repairs and errors of the agent, for programs"),
     )
-    kinds = [*KINDS, *(kind + "s" for kind in KINDS)]
     parser.add_argument(
-        "kind", nargs="?", choices=kinds, metavar="KIND", help=", ".join(KINDS) + " (or plural)"
+        "kind", nargs="?", choices=_WORDS, metavar="KIND", help=", ".join(KINDS) + " (or plural)"
     )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="name, id or beginning of the id")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="name, id or beginning of the id; of flows the port"
+    )
+    parser.add_argument("--port", metavar="PORT", help="of flows: those of MACHINE or MACHINE:NIC")
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    kind, name = _WORDS.get(arguments.kind), arguments.name
+    if kind != "flow" and arguments.port:
+        raise RequestError("--port is for `heddle show flows`")
     view = View()
-    kind = (arguments.kind or "").removesuffix("s")
-    if not kind:
+    if kind is None:
         print(_overview_json(view) if arguments.json else _overview(view))
     elif kind == "agent":
-        _show_agent(view, arguments.name, as_json=arguments.json)
-    elif arguments.name:
-        details = _with_status(view, view.find(kind, arguments.name))
+        _show_agent(view, name, as_json=arguments.json)
+    elif kind == "flow":
+        from heddle.cli.flows import show_flows  # the rest works without libbpf
+
+        show_flows(view, arguments.port or name, as_json=arguments.json)
+    elif name:
+        details = _told(view, kind, view.find(_STORED[kind], name))
         print(render_json(details) if arguments.json else _details(details))
     elif arguments.json:
-        print(render_json([_with_status(view, item) for item in view.of_kind(kind)]))
+        print(render_json(_all(view, kind)))
     else:
         print(_table(view, kind))
     return 0
@@ -98,23 +129,58 @@ def _overview(view: View) -> str:
     if not view.objects:
         return "nothing is wanted on this host; `heddle up FILE` begins"
     parts = [_table(view, kind) for kind in ("network", "router", "machine") if view.of_kind(kind)]
-    return "\n\n".join([*parts, _agent_line(_agent_fact(view))])
+    return "\n\n".join([*parts, "\n".join([_agent_line(_agent_fact(view)), *_flow_lines(view)])])
+
+
+def _flow_lines(view: View) -> list[str]:
+    """How full the flow table is, and what comes of that."""
+    if view.usage is None:
+        return []
+    line = f"flow table: {view.usage.connections} of {view.usage.capacity} connections in use"
+    return [line, *(f"  {trouble}" for trouble in troubles(view))]
 
 
 def _overview_json(view: View) -> str:
-    overview: dict[str, Any] = {"agent": _agent_fact(view)}
-    for kind in KINDS[1:]:
-        overview[kind + "s"] = [_with_status(view, item) for item in view.of_kind(kind)]
+    overview: dict[str, Any] = {"agent": _agent_fact(view), "flow_table": _flow_table(view)}
+    for kind, stored in _STORED.items():
+        plural = "qos_policies" if kind == "qos" else stored + "s"
+        overview[plural] = _all(view, kind)
     return render_json(overview)
 
 
+def _flow_table(view: View) -> Item | None:
+    if view.usage is None:
+        return None
+    usage = view.usage
+    in_use = {"connections": usage.connections, "capacity": usage.capacity}
+    return {**in_use, "troubles": troubles(view)}
+
+
 def _table(view: View, kind: str) -> str:
-    columns = _COLUMNS[kind]
-    return render(columns.headers, [columns.cells(view, item) for item in view.of_kind(kind)])
+    stored = _STORED[kind]
+    columns = COLUMNS[stored]
+    return render(columns.headers, [columns.cells(view, item) for item in view.of_kind(stored)])
+
+
+def _all(view: View, kind: str) -> list[Item]:
+    """Without what only details have: groups can have ten thousand rules each."""
+    return [_with_status(view, item) for item in view.of_kind(_STORED[kind])]
+
+
+def _told(view: View, kind: str, item: Item) -> Item:
+    """All there is to say about one object."""
+    item = _DETAILS[kind](view, item) if kind in _DETAILS else item
+    return _with_status(view, item)
 
 
 def _with_status(view: View, item: Item) -> Item:
-    return {**item, "status": view.status(item)}
+    shown = {**item, "status": view.status(item)}
+    if item["kind"] == "port":
+        qos = qos_of(view, item)
+        shown["security_groups"] = groups_of(view, item)
+        shown["qos"] = qos_words(qos) if qos else None
+        shown["connections"] = connections_of(view, item)
+    return shown
 
 
 def _details(item: Item, indent: str = "") -> str:
@@ -137,67 +203,3 @@ def _flat(value: object) -> str:
     if isinstance(value, list):
         return " ".join(map(_flat, value)) or "-"
     return "-" if value in (None, "", {}) else str(value)
-
-
-def _network(view: View, item: Item) -> Sequence[object]:
-    subnets = [s["cidr"] for s in view.of_kind("subnet") if s["network_id"] == item["id"]]
-    return item["name"], item["vni"], item["mtu"], subnets, len(view.ports_in(item["id"]))
-
-
-def _subnet(view: View, item: Item) -> Sequence[object]:
-    network = view.name_of(item["network_id"])
-    return (
-        item["cidr"],
-        network,
-        item["gateway_ip"],
-        item["enable_dhcp"],
-        item["ipv6_mode"],
-        item["dns"],
-    )
-
-
-def _router(view: View, item: Item) -> Sequence[object]:
-    interfaces = [
-        f"{view.name_of(interface['network_id'])}={','.join(interface['addresses'])}"
-        for interface in item["interfaces"]
-    ]
-    routes = [f"{r['destination']}->{r['nexthop'] or 'nowhere'}" for r in item["routes"]]
-    return item["name"], interfaces, routes
-
-
-def _machine(view: View, item: Item) -> Sequence[object]:
-    status = view.status(item)
-    ports = view.ports_of(item)
-    all_addresses = [address for port in ports for address in addresses(port)]
-    state = status.get("state", "stopped" if not item["running"] else "unknown")
-    return (
-        item["name"],
-        item["machine_kind"],
-        state,
-        bool(status.get("ready")),
-        all_addresses,
-        status.get("error"),
-    )
-
-
-def _port(view: View, item: Item) -> Sequence[object]:
-    status = view.status(item)
-    name = view.names.by_id[item["id"]]
-    return (
-        name.label,
-        name.network,
-        item["mac"],
-        addresses(item),
-        name.device,
-        status.get("state", "unknown"),
-        status.get("error"),
-    )
-
-
-_COLUMNS = {
-    "network": Columns(("network", "vni", "mtu", "subnets", "ports"), _network),
-    "subnet": Columns(("subnet", "network", "gateway", "dhcp", "ipv6 mode", "dns"), _subnet),
-    "router": Columns(("router", "interfaces", "static routes"), _router),
-    "machine": Columns(("machine", "kind", "state", "ready", "addresses", "error"), _machine),
-    "port": Columns(("port", "network", "mac", "addresses", "device", "state", "error"), _port),
-}

@@ -7,11 +7,12 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from heddle.cli.options import add_json, describe, require_root
 from heddle.cli.table import render, render_json
 from heddle.cli.view import View
+from heddle.datapath.flows import Usage, read_usage
 from heddle.datapath.loader import Datapath
 from heddle.events.counters import Rates, read_ports
 from heddle.events.counters import rates as rates_between
@@ -20,13 +21,22 @@ from heddle.paths import host_name
 
 _ONCE_SECONDS = 0.1  # measured over, so that the command answers early
 _CLEAR_SCREEN = "\x1b[H\x1b[2J"
-_HEADERS = ("port", "network", "from vm pkt/s", "from vm bit/s", "to vm pkt/s", "to vm bit/s")
+_HEADERS = (
+    "port",
+    "network",
+    "from vm pkt/s",
+    "from vm bit/s",
+    "to vm pkt/s",
+    "to vm bit/s",
+    "connections",
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
-        "Show live traffic rates by port, the busiest first. Works with the agent dead.",
+        "Show live traffic rates by port, the busiest first, and the connections that it has\n"
+        "opened. Works with the agent dead.",
         ("heddle top", "refresh every second until Ctrl-C"),
         ("heddle top --interval 5", "over five seconds each"),
         ("heddle top --once --json", "one reading, for programs"),
@@ -48,35 +58,55 @@ def run(arguments: argparse.Namespace) -> int:
             before = read_ports(datapath)
             time.sleep(interval)
             rates = rates_between(before, read_ports(datapath))
-            _print(View().names, rates, as_json=arguments.json, once=once)
+            reading = Reading(View().names, rates, read_usage(datapath))
+            _print(reading, as_json=arguments.json, once=once)
             if once:
                 return 0
     finally:
         datapath.close()
 
 
-def _print(names: PortNames, rates: Mapping[int, Rates], *, as_json: bool, once: bool) -> None:
-    ordered = sorted(
-        rates.items(), key=lambda entry: -(entry[1].from_vm_bits + entry[1].to_vm_bits)
-    )
+class Reading(NamedTuple):
+    """What one table shows."""
+
+    names: PortNames
+    rates: Mapping[int, Rates]
+    usage: Usage
+
+    def busiest(self) -> list[tuple[int, Rates]]:
+        """Devices and their rates."""
+        return sorted(
+            self.rates.items(), key=lambda entry: -(entry[1].from_vm_bits + entry[1].to_vm_bits)
+        )
+
+    def connections(self, ifindex: int) -> int:
+        """How many a port has opened."""
+        return self.usage.by_ifindex.get(ifindex, 0)
+
+
+def _print(reading: Reading, *, as_json: bool, once: bool) -> None:
+    busiest = reading.busiest()
     if as_json:
-        print(render_json([_as_json(names, ifindex, rate) for ifindex, rate in ordered]))
+        print(render_json([_as_json(reading, ifindex, rate) for ifindex, rate in busiest]))
         return
-    text = render(_HEADERS, [_row(names, ifindex, rate) for ifindex, rate in ordered])
+    text = render(_HEADERS, [_row(reading, ifindex, rate) for ifindex, rate in busiest])
+    text += _full(reading.usage)
     if not once and sys.stdout.isatty():
         text = _CLEAR_SCREEN + "\n".join(text.split("\n")[: shutil.get_terminal_size().lines - 1])
     print(text, flush=True)
 
 
-def _row(names: PortNames, ifindex: int, rate: Rates) -> tuple[object, ...]:
-    port = names.of_ifindex(ifindex)
+def _row(reading: Reading, ifindex: int, rate: Rates) -> tuple[object, ...]:
+    port = reading.names.of_ifindex(ifindex)
     network = port.network if port else None
-    return (names.label(ifindex), network, *(_scaled(value) for value in rate))
+    scaled = (_scaled(value) for value in rate)
+    return reading.names.label(ifindex), network, *scaled, reading.connections(ifindex)
 
 
-def _as_json(names: PortNames, ifindex: int, rate: Rates) -> dict[str, Any]:
+def _as_json(reading: Reading, ifindex: int, rate: Rates) -> dict[str, Any]:
     fields = {name: round(value, 1) for name, value in rate._asdict().items()}
-    return {"port": names.label(ifindex), "ifindex": ifindex, **fields}
+    label, connections = reading.names.label(ifindex), reading.connections(ifindex)
+    return {"port": label, "ifindex": ifindex, **fields, "connections": connections}
 
 
 def _scaled(value: float) -> str:
@@ -86,3 +116,8 @@ def _scaled(value: float) -> str:
             return f"{value:.1f}{prefix}" if prefix else f"{value:.0f}"
         value /= 1000
     return f"{value:.1f}G"
+
+
+def _full(usage: Usage) -> str:
+    """A line about a flow table that lets in no new connection."""
+    return f"\nthe flow table is full: {usage.capacity} connections" if usage.is_full else ""

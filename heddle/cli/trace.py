@@ -15,7 +15,7 @@ from heddle.datapath.frames import Probe, Protocol, arp_request, neighbor_solici
 from heddle.datapath.loader import Datapath
 from heddle.datapath.trace import Trace, trace
 from heddle.errors import OperationError, RequestError
-from heddle.events.reasons import explain
+from heddle.events.reasons import explain_at
 from heddle.events.summary import describe as describe_frame
 from heddle.paths import host_name
 
@@ -120,17 +120,34 @@ def _report(view: View, way: Way, result: Trace) -> dict[str, Any]:
             {
                 "stage": stage.name.removeprefix("STAGE_").lower(),
                 "decision": decision.name.removeprefix("DECISION_").lower(),
-                "detail": _detail(view, stage.name, result),
+                "detail": _detail(view, way, stage.name, result),
             }
             for stage, decision in result.decisions
         ],
-        **_outcome(view, result),
+        "policy": _policy(view, result),
+        **_outcome(view, way, result),
     }
 
 
-def _detail(view: View, stage: str, result: Trace) -> str:
+def _policy(view: View, result: Trace) -> dict[str, Any]:
+    """What the rules of both ends say, as far as they were asked."""
+    state = result.connection_state
+    return {
+        "connection": state.name.removeprefix("CONNECTION_").lower() if state is not None else None,
+        "allowed_from_vm_by": _rule_name(view, result.from_rule),
+        "allowed_to_vm_by": _rule_name(view, result.to_rule),
+    }
+
+
+def _rule_name(view: View, number: int) -> str | None:
+    return view.rule_names.get(number, f"rule {number}") if number else None
+
+
+def _detail(view: View, way: Way, stage: str, result: Trace) -> str:
     if stage == "STAGE_FLOW" and result.cached_ifindex:
         return f"known, to {view.names.label(result.cached_ifindex)}"
+    if stage == "STAGE_POLICY":
+        return _policy_detail(view, way, result)
     if stage == "STAGE_ROUTE" and result.router:
         words = [f"router {_router_name(view, result.router)}", f"/{result.route_bits} route"]
         if result.to_network:
@@ -149,16 +166,22 @@ def _detail(view: View, stage: str, result: Trace) -> str:
     return ""
 
 
-def _outcome(view: View, result: Trace) -> dict[str, Any]:
+def _policy_detail(view: View, way: Way, result: Trace) -> str:
+    """By which rules, at which end, in which connection."""
+    policy, words = _policy(view, result), []
+    if policy["connection"]:
+        words.append(f"connection {policy['connection'].replace('_', ' ')}")
+    if policy["allowed_from_vm_by"]:
+        words.append(f"{way.port.label} by '{policy['allowed_from_vm_by']}'")
+    if policy["allowed_to_vm_by"]:
+        receiver = view.names.label(result.to_ifindex) if result.to_ifindex else "receiver"
+        words.append(f"{receiver} by '{policy['allowed_to_vm_by']}'")
+    return ", ".join(words)
+
+
+def _outcome(view: View, way: Way, result: Trace) -> dict[str, Any]:
     if result.drop_reason is not None:
-        name = result.drop_reason.name.removeprefix("DROP_")
-        reason = explain(name)
-        outcome: dict[str, Any] = {
-            "delivered": False,
-            "reason": name,
-            "meaning": reason.meaning,
-            "remedy": reason.remedy,
-        }
+        outcome = {"delivered": False, **_drop(view, way, result.drop_reason.name, result)}
     else:
         outcome = {"delivered": bool(result.to_ifindex or result.copies)}
     if result.to_ifindex:
@@ -170,6 +193,22 @@ def _outcome(view: View, result: Trace) -> dict[str, Any]:
     if result.copies:
         outcome["copies"] = result.copies
     return outcome
+
+
+def _drop(view: View, way: Way, reason_name: str, result: Trace) -> dict[str, Any]:
+    """Why it is dropped, and the port whose rules or limits it broke."""
+    name = reason_name.removeprefix("DROP_")
+    blamed = view.names.of_ifindex(result.blamed_ifindex) if result.blamed_ifindex else way.port
+    groups = blamed.security_groups if blamed else ()
+    reason = explain_at(name, groups)
+    return {
+        "reason": name,
+        "port": blamed.label if blamed else view.names.label(result.blamed_ifindex),
+        "direction": "from_vm" if blamed == way.port else "to_vm",
+        "security_groups": groups,
+        "meaning": reason.meaning,
+        "remedy": reason.remedy,
+    }
 
 
 def _router_name(view: View, number: int) -> str:
@@ -195,7 +234,7 @@ def _text(report: dict[str, Any]) -> str:
         detail = f"  ({stage['detail']})" if stage["detail"] else ""
         lines.append(f"  {stage['stage']:<8} {decision}{detail}")
     if "reason" in report:
-        lines.append(f"dropped: {report['reason']}: {report['meaning']}")
+        lines.append(f"dropped: {report['reason']}: {_at_port(report)}{report['meaning']}")
         lines.append(f"what to do: {report['remedy']}")
     if "to" in report:
         lines.append(f"{report['to']} receives  {report['summary_out']}")
@@ -204,6 +243,13 @@ def _text(report: dict[str, Any]) -> str:
     elif "reason" not in report:
         lines.append("nothing is sent on: the data plane keeps it")
     return "\n".join(lines)
+
+
+def _at_port(report: dict[str, Any]) -> str:
+    """Whose rules they were; of other reasons the first line names the port."""
+    if not report["reason"].startswith("POLICY_") and report["direction"] == "from_vm":
+        return ""
+    return f"{report['port']}, {report['direction']}: "
 
 
 def _port(text: str) -> int:

@@ -3,14 +3,18 @@ the agent dead or alive."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from heddle.errors import NotFoundError
+from heddle.errors import NotFoundError, OperationError
 from heddle.events.naming import PortNames
-from heddle.paths import store_file
+from heddle.paths import host_name, store_file
 from heddle.store.reader import read_objects, read_statuses
+
+if TYPE_CHECKING:  # only root needs the data plane
+    from heddle.datapath.flows import Usage
 
 Item = dict[str, Any]
 
@@ -42,6 +46,36 @@ class View:
     def _ports_by_network(self) -> dict[str, list[Item]]:
         return _grouped(self.of_kind("port"), "network_id")
 
+    @cached_property
+    def _rules_by_group(self) -> dict[str, list[Item]]:
+        return _grouped(self.of_kind("security_group_rule"), "security_group_id")
+
+    @cached_property
+    def _entries_by_group(self) -> dict[str, list[Item]]:
+        return _grouped(self.of_kind("address_group_entry"), "address_group_id")
+
+    @cached_property
+    def rule_names(self) -> dict[int, str]:
+        """Names of security groups' rules by number, as the data plane has them."""
+        return {rule["number"]: rule["name"] for rule in self.of_kind("security_group_rule")}
+
+    @cached_property
+    def usage(self) -> Usage | None:
+        """How full the flow table is; None when it is not ours to read, or not there."""
+        if os.geteuid() != 0:
+            return None
+        try:
+            from heddle.datapath.flows import read_usage
+            from heddle.datapath.loader import Datapath
+
+            datapath = Datapath.open(host_name())
+        except OperationError:
+            return None
+        try:
+            return read_usage(datapath)
+        finally:
+            datapath.close()
+
     def of_kind(self, kind: str) -> list[Item]:
         return self._by_kind.get(kind, [])
 
@@ -58,7 +92,9 @@ class View:
             return found[0]
         if found:
             raise NotFoundError(f"{kind} {name!r}: that begins several ids; give more of it")
-        raise NotFoundError(f"no {kind} {name!r}; there is: {_enumeration(items)}")
+        raise NotFoundError(
+            f"no {kind.replace('_', ' ')} {name!r}; there is: {_enumeration(items)}"
+        )
 
     def ports_of(self, machine: Item) -> list[Item]:
         """A machine's ports in the order of its NICs."""
@@ -68,6 +104,28 @@ class View:
     def ports_in(self, network_id: str) -> list[Item]:
         """The ports of a network."""
         return self._ports_by_network.get(network_id, [])
+
+    def rules_of(self, group: Item) -> list[Item]:
+        """The rules of a security group."""
+        return self._rules_by_group.get(group["id"], [])
+
+    def entries_of(self, group: Item) -> list[Item]:
+        """The prefixes of an address group."""
+        return self._entries_by_group.get(group["id"], [])
+
+    def rules_naming(self, group: Item) -> list[Item]:
+        """The rules whose remote end is this address group."""
+        rules = self.of_kind("security_group_rule")
+        return [rule for rule in rules if rule["address_group_id"] == group["id"]]
+
+    def members(self, group: Item) -> list[Item]:
+        """The ports that name a security group."""
+        ports = self.of_kind("port")
+        return [port for port in ports if group["id"] in port.get("security_group_ids", ())]
+
+    def ports_with_qos(self, policy: Item) -> list[Item]:
+        """The ports that name a QoS policy."""
+        return [p for p in self.of_kind("port") if p.get("qos_policy_id") == policy["id"]]
 
     def name_of(self, object_id: str) -> str:
         item = self.by_id.get(object_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from heddle.datapath.abi import Abi
 from heddle.datapath.loader import Datapath, locked
 from heddle.datapath.testrun import run
 
@@ -30,6 +31,10 @@ class Trace:
     route_bits: int  # prefix length of the route it took
     hops: int  # routers passed
     via: bytes | None  # next hop, 16 bytes
+    blamed_ifindex: int  # of the port whose rules or limits it broke; 0: it broke none
+    from_rule: int  # numbers of the rules that allow it at both ends; 0: none was needed
+    to_rule: int
+    connection_state: IntEnum | None  # before the packet; None: no connection is known
     frame_in: bytes
     frame_out: bytes
 
@@ -70,9 +75,18 @@ def trace(datapath: Datapath, frame: bytes, ifindex: int, *, gso_size: int = 0) 
         route_bits=record["route_bits"],
         hops=record["hops"],
         via=record["via"] if any(record["via"]) else None,
+        blamed_ifindex=record["blamed_ifindex"],
+        from_rule=record["from_rule"],
+        to_rule=record["to_rule"],
+        connection_state=_connection_state(abi, record["connection_state"]),
         frame_in=frame,
         frame_out=result.frame,
     )
+
+
+def _connection_state(abi: Abi, number: int) -> IntEnum | None:
+    """A record holds one more than the state, so that 0 can say that there is none."""
+    return abi.enum("connection_state")(number - 1) if number else None
 
 
 def _decisions(datapath: Datapath, numbers: tuple[int, ...]) -> list[tuple[IntEnum, IntEnum]]:

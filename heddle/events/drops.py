@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from heddle.datapath.abi import Abi
+from heddle.events.naming import device_name
 from heddle.events.reasons import PREFIX
 from heddle.events.summary import describe
 
@@ -21,11 +20,17 @@ class DropEvent:
 
     reason: str  # an enumerator of drop_reason without DROP_
     stage: str  # an enumerator of stage without STAGE_, lower case
-    ifindex: int  # of the port that sent it
+    ifindex: int  # of the port whose rules or limits it broke
     device: str  # its name, empty when it is gone
+    from_ifindex: int  # of the port that sent it
     length: int  # bytes of the frame
     at: datetime
     frame: bytes  # its beginning
+
+    @property
+    def direction(self) -> str:
+        """As the rules of the port in ``ifindex`` call it."""
+        return "from_vm" if self.from_ifindex == self.ifindex else "to_vm"
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -34,6 +39,8 @@ class DropEvent:
             "stage": self.stage,
             "ifindex": self.ifindex,
             "device": self.device,
+            "direction": self.direction,
+            "from_ifindex": self.from_ifindex,
             "length": self.length,
             "summary": describe(self.frame),
             "frame": self.frame.hex(),
@@ -52,19 +59,14 @@ def drop_decoder(abi: Abi) -> Callable[[bytes], DropEvent]:
             reason=reasons.get(fields["reason"], str(fields["reason"])),
             stage=stages.get(fields["stage"], str(fields["stage"])),
             ifindex=fields["ifindex"],
-            device=_device(fields["ifindex"]),
+            device=device_name(fields["ifindex"]),
+            from_ifindex=fields["from_ifindex"],
             length=fields["length"],
             at=_wall_clock(fields["time"]),
             frame=bytes(fields["frame"][: fields["captured"]]),
         )
 
     return decode
-
-
-def _device(ifindex: int) -> str:
-    with contextlib.suppress(OSError):
-        return socket.if_indextoname(ifindex)
-    return ""
 
 
 def _wall_clock(monotonic_ns: int) -> datetime:

@@ -25,6 +25,8 @@ class PortName:
     nic: int
     network: str
     device: str
+    guarded: bool = True  # False: port security is off
+    security_groups: tuple[str, ...] = ()
 
 
 class PortNames:
@@ -39,18 +41,24 @@ class PortNames:
 
     def of_ifindex(self, ifindex: int) -> PortName | None:
         """The port behind a device of this network namespace."""
-        with contextlib.suppress(OSError):
-            return self.by_device.get(socket.if_indextoname(ifindex))
-        return None
+        return self.by_device.get(device_name(ifindex))
 
     def label(self, ifindex: int) -> str:
         """``vm0:0``; a device that is no port by its own name, or number."""
         port = self.of_ifindex(ifindex)
-        if port is not None:
-            return port.label
-        with contextlib.suppress(OSError):
-            return socket.if_indextoname(ifindex)
-        return f"device {ifindex}"
+        return port.label if port else device_name(ifindex) or f"device {ifindex}"
+
+    def groups(self, ifindex: int) -> tuple[str, ...]:
+        """Names of the security groups of the port behind a device."""
+        port = self.of_ifindex(ifindex)
+        return port.security_groups if port else ()
+
+
+def device_name(ifindex: int) -> str:
+    """A device of this network namespace; empty when it is gone."""
+    with contextlib.suppress(OSError):
+        return socket.if_indextoname(ifindex)
+    return ""
 
 
 def _name_port(port: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]) -> PortName:
@@ -65,4 +73,8 @@ def _name_port(port: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]) 
         nic=port["nic"],
         network=network.get("name", port["network_id"]),
         device=device(port["id"]),
+        guarded=port.get("port_security", True),
+        security_groups=tuple(
+            by_id.get(group, {}).get("name", group) for group in port.get("security_group_ids", ())
+        ),
     )

@@ -8,6 +8,7 @@ docs folder, can explain a drop as well.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 PREFIX = "DROP_"
@@ -121,6 +122,53 @@ REASONS: dict[str, Reason] = {
         "static routes hand the packet from router to router without end",
         "check the next hops of the routers' static routes",
     ),
+    "POLICY_FROM_VM": Reason(
+        "no rule of the port's security groups allows what its machine sends there",
+        "add a rule `{direction: from_vm, ...}` for it to one of the port's security groups, or "
+        "give the NIC another group; `heddle show security-group` lists the rules",
+    ),
+    "POLICY_TO_VM": Reason(
+        "no rule of the port's security groups allows the packet to its machine",
+        "add a rule `{direction: to_vm, ...}` for it to one of the port's security groups, if it "
+        "is wanted; `heddle trace` from the sender shows what was looked at",
+    ),
+    "CONNECTION_INVALID": Reason(
+        "the packet belongs to no known connection and can't open one: a SYN+ACK, FIN, RST or an "
+        "answer to nothing",
+        "nothing, if a connection ended or timed out before; else look for packets that take "
+        "another way in one direction, and use a stateless security group there",
+    ),
+    "FRAGMENT_ORPHAN": Reason(
+        "a later fragment came without its first one, which alone has the ports that rules ask for",
+        "nothing, if fragments are lost or change their order seldom; else let the sender make "
+        "packets that fit the `mtu` of the network",
+    ),
+    "CONNECTION_LIMIT": Reason(
+        "the port has as many connections open as it may have: its `connections`, or as many as "
+        "the flow table has left free",
+        "look at `heddle show flows` for what opens so many; raise `connections` of the NIC in the "
+        "topology file if they are wanted",
+    ),
+    "FLOW_TABLE_FULL": Reason(
+        "the flow table of the host is full, so that no new connection can be known",
+        "find the ports with most connections in `heddle show port`, and give them a limit with "
+        "`connections` of the NIC",
+    ),
+    "PACKET_RATE_FROM_VM": Reason(
+        "the machine sends more packets a second than its port may",
+        "nothing, if the limit is meant; else raise `packets_from_vm` or `packet_burst` in `rate` "
+        "of the NIC",
+    ),
+    "PACKET_RATE_TO_VM": Reason(
+        "the machine is sent more packets a second than its port may take",
+        "nothing, if the limit is meant; else raise `packets_to_vm` or `packet_burst` in `rate` "
+        "of the NIC",
+    ),
+    "FLOOD_LIMIT": Reason(
+        "the machine sends more broadcast and multicast than its share; each copy counts",
+        "look for a loop or a storm in the guest (a bridge, a chatty discovery protocol); use "
+        "unicast for bulk data",
+    ),
     "INTERNAL": Reason(
         "a kernel helper failed, mostly for want of memory",
         "check memory and the kernel log; report it as a bug when neither explains it",
@@ -133,12 +181,35 @@ def explain(name: str) -> Reason:
     return REASONS[name.removeprefix(PREFIX)]
 
 
+def explain_at(name: str, groups: Sequence[str]) -> Reason:
+    """The same for a port with these security groups: rules only allow, so what
+    they leave out is all there is to say."""
+    reason, bare = explain(name), name.removeprefix(PREFIX)
+    if not bare.startswith("POLICY_"):
+        return reason
+    if groups:
+        meaning = f"no rule of its security groups ({', '.join(groups)}) allows it"
+    else:
+        meaning = "it has no security groups, so nothing is allowed"
+    return reason._replace(meaning=meaning)
+
+
+def direction_of(name: str) -> str | None:
+    """The direction that a reason is about, as the rules call it; None: either."""
+    for direction in ("from_vm", "to_vm"):
+        if name.endswith(direction.upper()):
+            return direction
+    return None
+
+
 _HEAD = """\
 # Drop reasons
 
 Every frame that heddle drops is counted by port and reason and, sampled, reported as an event:
 `heddle drops` shows the counters, `heddle drops --follow` the events, and `heddle trace` says which
-reason a packet would meet. Nothing is dropped elsewhere.
+reason a packet would meet. The port is the one whose rules or limits the frame broke: the receiver
+for reasons that end in TO_VM, else the sender. Nothing is dropped elsewhere, except what a
+bandwidth limit (`rate`) makes wait too long: the queue is the kernel's, `tc -s qdisc` counts it.
 
 This page is made by `python -m heddle.events.reasons > docs/drops.md`; a test keeps it equal.
 

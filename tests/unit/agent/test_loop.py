@@ -142,7 +142,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN40
 
 
 def event(record: bytes) -> DropEvent:
-    return DropEvent(record.decode(), "guard", 1, "tap", 60, datetime.now(UTC), b"")
+    return DropEvent(record.decode(), "guard", 1, "tap", 1, 60, datetime.now(UTC), b"")
 
 
 def intent(*, running: bool = True) -> list[Any]:

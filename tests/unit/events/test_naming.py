@@ -33,3 +33,16 @@ def test_a_device_that_is_no_port_keeps_its_own_name() -> None:
 
 def test_a_port_without_its_machine_shows_the_id() -> None:
     assert PortNames([port(FIRST, "gone", 0)]).by_id[FIRST].label == "gone:0"
+
+
+def test_a_port_knows_its_groups() -> None:
+    groups = [
+        {"kind": "security_group", "id": f"g{number}", "name": name}
+        for number, name in enumerate(("web", "default"))
+    ]
+    own = {**port(FIRST, "m1", 0), "security_group_ids": ["g1", "g0", "gone"]}
+    open_port = {**port(SECOND, "m2", 0), "port_security": False}
+    names = PortNames([VM, CONTAINER, NETWORK, *groups, own, open_port])
+    assert names.by_id[FIRST].security_groups == ("default", "web", "gone")
+    assert names.by_id[FIRST].guarded
+    assert not names.by_id[SECOND].guarded

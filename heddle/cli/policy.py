@@ -1,0 +1,138 @@
+"""Security groups, address groups and quality of service, as `heddle show` tells
+of them."""
+
+from __future__ import annotations
+
+from heddle.cli.view import Item, View, addresses
+from heddle.intent.protocols import ICMP, ICMPV6, protocol_name
+from heddle.intent.rates import bytes_text, rate_text
+
+# ---- security groups -----------------------------------------------------
+
+
+def is_guarded(port: Item) -> bool:
+    """Whether port security is on."""
+    return bool(port.get("port_security", True))
+
+
+def groups_of(view: View, port: Item) -> list[str]:
+    """Names of a port's security groups."""
+    return [view.name_of(group) for group in port.get("security_group_ids", ())]
+
+
+def group_details(view: View, group: Item) -> Item:
+    """A security group with its rules and members."""
+    return {
+        **group,
+        "rules": [_rule(view, rule) for rule in view.rules_of(group)],
+        "members": [_member(view, port) for port in view.members(group)],
+    }
+
+
+def address_group_details(view: View, group: Item) -> Item:
+    """An address group with its prefixes, and the rules that name it."""
+    return {
+        **group,
+        "prefixes": [entry["cidr"] for entry in view.entries_of(group)],
+        "used_by": [rule["name"] for rule in view.rules_naming(group)],
+    }
+
+
+def _rule(view: View, rule: Item) -> Item:
+    protocol = rule["protocol"]
+    return {
+        "name": rule["name"],
+        "direction": rule["direction"],
+        "ip_version": rule["ip_version"],
+        "protocol": "any" if protocol is None else protocol_name(protocol),
+        "ports": _ports(rule),
+        "remote": _remote(view, rule),
+    }
+
+
+def _ports(rule: Item) -> str:
+    first, last = rule["port_min"], rule["port_max"]
+    if first is None:
+        return "any"
+    if rule["protocol"] in (ICMP, ICMPV6):
+        return f"type {first}" + ("" if last is None else f" code {last}")
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _remote(view: View, rule: Item) -> str:
+    if rule["remote_group_id"]:
+        return f"group {view.name_of(rule['remote_group_id'])}"
+    if rule["address_group_id"]:
+        return f"address group {view.name_of(rule['address_group_id'])}"
+    return str(rule["remote_cidr"] or "any")
+
+
+def _member(view: View, port: Item) -> Item:
+    pairs = [pair["cidr"] for pair in port.get("address_pairs", ())]
+    return {"port": view.names.by_id[port["id"]].label, "addresses": [*addresses(port), *pairs]}
+
+
+# ---- quality of service --------------------------------------------------
+
+
+def qos_of(view: View, port: Item) -> Item | None:
+    """The QoS policy of a port."""
+    return view.by_id.get(port.get("qos_policy_id") or "")
+
+
+def qos_words(policy: Item) -> Item:
+    """Limits of a policy as the topology file writes them; what it does not
+    limit is left out."""
+    words = {
+        "from_vm": _bandwidth(policy["bandwidth_from_vm"]),
+        "to_vm": _bandwidth(policy["bandwidth_to_vm"]),
+        "packets_from_vm": _packets(policy["packet_rate_from_vm"]),
+        "packets_to_vm": _packets(policy["packet_rate_to_vm"]),
+        "minimum": rate_text(policy["minimum_bandwidth"]) if policy["minimum_bandwidth"] else None,
+        "dscp": policy["dscp"],
+    }
+    return {name: value for name, value in words.items() if value is not None}
+
+
+def qos_details(view: View, policy: Item) -> Item:
+    """A QoS policy with the ports that have it."""
+    ports = [view.names.by_id[port["id"]].label for port in view.ports_with_qos(policy)]
+    return {**policy, "limits": qos_words(policy), "ports": ports}
+
+
+def _bandwidth(limit: Item | None) -> str | None:
+    if limit is None:
+        return None
+    return f"{rate_text(limit['rate'])}, burst {bytes_text(limit['burst'])}"
+
+
+def _packets(limit: Item | None) -> str | None:
+    return f"{limit['rate']}/s, burst {limit['burst']}" if limit else None
+
+
+# ---- connections ---------------------------------------------------------
+
+
+def connections_of(view: View, port: Item) -> Item | None:
+    """How many connections a port has opened, and how many it may have now;
+    None when that can't be read (no root, no data plane, no device)."""
+    usage, ifindex = view.usage, view.status(port).get("ifindex")
+    if usage is None or ifindex is None:
+        return None
+    used = usage.by_ifindex.get(ifindex, 0)
+    return {"used": used, "limit": usage.limit(port.get("connections_max", 0))}
+
+
+def troubles(view: View) -> list[str]:
+    """A full flow table, and ports that may open no more connections."""
+    if view.usage is None:
+        return []
+    if view.usage.is_full:
+        return ["the flow table is full: no new connection is let in"]
+    found = []
+    for port in view.of_kind("port"):
+        connections = connections_of(view, port)
+        if connections and connections["used"] >= connections["limit"]:
+            label = view.names.by_id[port["id"]].label
+            found.append(f"{label} has all the {connections['limit']} connections it may have")
+    return found
