@@ -444,6 +444,7 @@ struct flow {
 	__u16 flags; /* enum flow_flag */
 	__u8 hops; /* routers passed, so much is taken off the TTL; 0: switched */
 	__u8 dscp;
+	__u32 policy_epoch; /* under which the rules were looked up */
 	/* What a hit writes. */
 	__u64 used_at; /* ns of CLOCK_MONOTONIC, some ms coarse */
 	__u64 packets;
@@ -454,7 +455,6 @@ struct flow {
 	__u8 state; /* enum connection_state */
 	__u8 connection_flags; /* enum connection_flag */
 	__u8 pad;
-	__u32 policy_epoch; /* under which the rules were looked up */
 	__u32 from_rule; /* numbers of the rules that allow it at both ends; 0: */
 	__u32 to_rule; /* none was needed */
 	__u64 opened_at; /* ns */
@@ -530,10 +530,10 @@ struct drop_event {
 	__u32 ifindex; /* of the port in drop_key */
 	__u32 from_ifindex; /* of the port the packet came from */
 	__u32 length; /* bytes of the frame */
+	__u32 pad;
 	__u64 time; /* ns of CLOCK_MONOTONIC */
 	__u32 captured; /* bytes of frame[] in use */
 	__u32 stage; /* enum stage */
-	__u32 pad;
 	__u8 frame[EVENT_CAPTURE_BYTES];
 };
 
