@@ -95,6 +95,7 @@ __noinline int decide(struct __sk_buff *skb, struct packet *packet)
 
 	if (!packet)
 		return TC_ACT_SHOT;
+	__builtin_memset((void *)packet + PARSED_BYTES, 0, sizeof(*packet) - PARSED_BYTES);
 	packet->trace = trace_of(skb);
 	from = find_port(packet->key.ifindex);
 	if (!from) {
@@ -132,7 +133,7 @@ int from_vm(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	if ((skb->mark & SHAPED_MARK_MASK) == SHAPED_MARK)
 		return leave_shaper(skb);
-	__builtin_memset(packet, 0, sizeof(*packet));
+	__builtin_memset(packet, 0, PARSED_BYTES);
 	if (stage_parse(skb, packet) == OUTCOME_NEXT) {
 		struct flow *flow;
 

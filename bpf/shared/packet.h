@@ -37,7 +37,6 @@ enum outcome {
 struct packet {
 	struct flow_key key;
 	__u8 macs[2 * MAC_BYTES]; /* destination, source: as received */
-	__u8 sent_macs[2 * MAC_BYTES]; /* as they will leave */
 	__u32 l3_bytes; /* of the IP packet, headers included */
 	__u32 segment_bytes; /* the same of the largest segment of a GSO packet */
 	__u16 ethertype_be;
@@ -48,9 +47,14 @@ struct packet {
 	__u8 tcp_flags;
 	__u8 fragment; /* enum fragment_kind */
 	__u8 trackable; /* has a flow: not ND, an ICMP error, an orphaned fragment, ... */
+	__u8 stage; /* enum stage reached */
+	__u8 drop_reason; /* enum drop_reason */
+	__u8 decisions[STAGE_COUNT]; /* enum decision */
 	__u32 identification; /* of a fragment */
+	__u32 cached_ifindex;
 
-	/* From here on filled by the slow path alone. */
+	/* From here on filled by the slow path alone, and zero before it. */
+	__u8 sent_macs[2 * MAC_BYTES]; /* as they will leave */
 	__u32 trace; /* 1 + slot of a traced packet, else 0 */
 	__u32 network; /* VNI in which the packet is */
 	__u32 epoch; /* of the network, read before the first decision */
@@ -59,7 +63,6 @@ struct packet {
 	__u32 to_ifindex;
 	__u32 to_network;
 	__u32 copies;
-	__u32 cached_ifindex;
 	__u32 frame_bytes;
 	__u32 blamed_ifindex; /* port whose rules or limits it broke; 0: the sender */
 	__u32 from_rule;
@@ -68,17 +71,16 @@ struct packet {
 	__u16 mtu; /* on the way to the destination */
 	__u8 icmp_error_type; /* an error to send with the drop; 0: none */
 	__u8 icmp_error_code;
-	__u8 stage; /* enum stage reached */
-	__u8 drop_reason; /* enum drop_reason */
 	__u8 route_bits;
 	__u8 settled; /* later packets of the flow need no look at the connection */
 	__u8 connection_state; /* 1 + enum connection_state before this packet; 0: none */
-	__u8 decisions[STAGE_COUNT]; /* enum decision */
 	__u8 via[ADDRESS_BYTES];
 	struct flow_key opener; /* of the connection it belongs to */
 	struct flow_key other; /* of the direction that it does not take */
 	bool is_reply;
 };
+
+#define PARSED_BYTES offsetof(struct packet, sent_macs)
 
 /* On no stack: with that of the functions below it would not fit. */
 struct {
