@@ -4,6 +4,9 @@ fd00:<network>::<port>; ids are names, so that a failure can be read."""
 from __future__ import annotations
 
 from heddle.intent.model import (
+    AddressGroup,
+    AddressGroupEntry,
+    AddressPair,
     AnyResource,
     FixedIp,
     HostRoute,
@@ -11,9 +14,12 @@ from heddle.intent.model import (
     Machine,
     Network,
     Port,
+    QosPolicy,
     Route,
     Router,
     RouterInterface,
+    SecurityGroup,
+    SecurityGroupRule,
     Subnet,
 )
 
@@ -114,3 +120,41 @@ def dual_stack(*numbers: int) -> list[AnyResource]:
         *(make(number) for number in numbers for make in (network, subnet4, subnet6)),
         router(*(interface(number) for number in numbers)),
     ]
+
+
+def group(label: str = "web", number: int = 1, /, **fields: object) -> SecurityGroup:
+    return SecurityGroup.model_validate({"id": label, "name": label, "number": number} | fields)
+
+
+def rule(number: int = 1, of: str = "web", /, **fields: object) -> SecurityGroupRule:
+    """To the VM, IPv4, of any protocol and from anywhere, unless said otherwise."""
+    return SecurityGroupRule.model_validate(
+        {
+            "id": f"rule{number}",
+            "name": f"rule{number}",
+            "number": number,
+            "security_group_id": of,
+            "direction": "to_vm",
+            "ip_version": 4,
+        }
+        | fields
+    )
+
+
+def address_group(label: str = "offices", number: int = 50, /, **fields: object) -> AddressGroup:
+    return AddressGroup.model_validate({"id": label, "name": label, "number": number} | fields)
+
+
+def entry(cidr: str, of: str = "offices", /, **fields: object) -> AddressGroupEntry:
+    return AddressGroupEntry.model_validate(
+        {"id": f"{of}-{cidr}", "name": f"{of}/{cidr}", "address_group_id": of, "cidr": cidr}
+        | fields
+    )
+
+
+def address_pair(cidr: str, mac: str | None = None) -> AddressPair:
+    return AddressPair(cidr=cidr, mac=mac)
+
+
+def qos(label: str = "gold", /, **fields: object) -> QosPolicy:
+    return QosPolicy.model_validate({"id": label, "name": label} | fields)

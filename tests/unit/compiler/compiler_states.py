@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from compiler_intents import (
+    address_group,
+    address_pair,
     dual_stack,
+    entry,
+    group,
     host_route,
     interface,
     machine,
     network,
     port,
+    qos,
     router,
+    rule,
     static,
     subnet4,
     subnet6,
@@ -22,6 +28,16 @@ TWO_MACHINES: list[AnyResource] = [
     machine("m2", "container"),
     port(1, 2, "m1"),
     port(2, 2, "m2"),
+]
+
+GROUPED: list[AnyResource] = [
+    network(1),
+    subnet4(1),
+    machine("m1"),
+    machine("m2", "container"),
+    port(1, 2, "m1", security_group_ids=("web",)),
+    port(1, 3, "m2", security_group_ids=("web", "db")),
+    port(1, 4, "m3", host="h2", security_group_ids=("db",)),
 ]
 
 STATES: dict[str, list[AnyResource]] = {
@@ -175,6 +191,85 @@ STATES: dict[str, list[AnyResource]] = {
         machine("m1"),
         port(1, 2, mac="no mac"),
         port(1, 3, nic=1),
+    ],
+    "groups that are absent": GROUPED,
+    "groups without rules": [*GROUPED, group("web", 1), group("db", 2, stateful=False)],
+    "groups that nobody uses": [
+        group("web", 1),
+        rule(1, remote_group_id="web"),
+        rule(2, address_group_id="offices"),
+        address_group(),
+        entry("192.0.2.0/24"),
+    ],
+    "groups that name each other": [
+        *GROUPED,
+        group("web", 1),
+        group("db", 2),
+        rule(1, protocol=6, port_min=80, port_max=443),
+        rule(2, remote_group_id="db"),
+        rule(3, "db", remote_group_id="web", protocol=6, port_min=5432, port_max=5432),
+        rule(4, "db", direction="from_vm", ip_version=6),
+    ],
+    "groups, numbers exchanged": [
+        *GROUPED,
+        group("web", 2),
+        group("db", 1),
+        rule(1, protocol=6, port_min=80, port_max=443),
+        rule(2, remote_group_id="db"),
+        rule(3, "db", remote_group_id="web"),
+    ],
+    "address group": [
+        *GROUPED,
+        group("web", 1, stateful=False),
+        rule(1, address_group_id="offices"),
+        rule(2, address_group_id="offices", ip_version=6),
+        address_group(),
+        entry("192.0.2.0/24"),
+        entry("192.0.2.0/25"),
+        entry("192.0.2.0/24", id="again"),
+        entry("2001:db8::/48"),
+    ],
+    "rules that meet in one row": [
+        *GROUPED,
+        group("web", 1),
+        rule(1, protocol=17, port_min=0, port_max=15, remote_cidr="10.0.0.0/8"),
+        rule(2, protocol=17, port_min=0, port_max=31, remote_cidr="10.0.0.0/8"),
+        rule(3, protocol=17, port_min=8, port_max=31, remote_cidr="10.0.0.0/8"),
+    ],
+    "group number claimed twice": [
+        *GROUPED,
+        group("web", 1),
+        address_group("db", 1),
+        rule(1),
+        rule(2, "web", number=1),
+    ],
+    "address pairs": [
+        *dual_stack(1),
+        group("web", 1),
+        rule(1, remote_group_id="web"),
+        machine("m1"),
+        machine("m2"),
+        *(
+            port(
+                1,
+                n,
+                f"m{n - 1}",
+                security_group_ids=("web",),
+                address_pairs=(
+                    address_pair("10.1.0.100/32"),
+                    address_pair("10.1.0.100/32", "00:00:5e:00:01:01"),
+                ),
+            )
+            for n in (2, 3)
+        ),
+    ],
+    "limits": [
+        network(1),
+        subnet4(1),
+        machine("m1"),
+        qos(bandwidth_from_vm={"rate": 10**6, "burst": 65536}, dscp=46),
+        port(1, 2, qos_policy_id="gold", port_security=False, connections_max=7),
+        port(1, 3, nic=1, qos_policy_id="none"),
     ],
     "domain that is none": [
         network(1, domain="a..b"),

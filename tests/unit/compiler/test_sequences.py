@@ -6,16 +6,23 @@ from collections.abc import Iterator
 
 from compiler_intents import (
     HOST,
+    address_group,
+    address_pair,
+    entry,
+    group,
     host_route,
     interface,
     machine,
     network,
     port,
+    qos,
     router,
+    rule,
     static,
     subnet4,
     subnet6,
 )
+from compiler_policy import must_touch
 from compiler_states import STATES
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,6 +105,51 @@ def _fixed_ips(where: int, numbers: list[int]) -> tuple[FixedIp, ...]:
     )
 
 
+group_names = st.sampled_from(["web", "db", "gone"])
+group_lists = st.lists(group_names, max_size=2, unique=True).map(tuple)
+prefixes4 = st.sampled_from(["10.0.0.0/8", "10.1.0.2/32", "0.0.0.0/0"])
+prefixes6 = st.sampled_from(["fd00::/16", "::/0"])
+prefixes = st.one_of(prefixes4, prefixes6)
+address_pairs = st.lists(
+    st.builds(address_pair, prefixes, st.sampled_from([None, "00:00:5e:00:01:01"])), max_size=2
+).map(tuple)
+groups = st.builds(group, group_names, st.integers(1, 4), stateful=st.sampled_from([True, False]))
+address_groups = st.builds(address_group, st.sampled_from(["a", "b"]), st.integers(1, 4))
+entries = st.builds(
+    entry, prefixes, st.sampled_from(["a", "b"]), id=st.sampled_from(["e1", "e2", "e3"])
+)
+remotes = st.one_of(
+    st.just({}),
+    st.builds(lambda cidr: {"remote_cidr": cidr}, prefixes),
+    st.builds(lambda name: {"remote_group_id": name}, group_names),
+    st.builds(lambda name: {"address_group_id": name}, st.sampled_from(["a", "b", "c"])),
+)
+services = st.one_of(
+    st.just({}),
+    st.builds(
+        lambda protocol, first, last: {"protocol": protocol, "port_min": first, "port_max": last},
+        st.sampled_from([6, 17, 132]),
+        st.integers(0, 20),
+        st.integers(10, 40),
+    ),
+    st.sampled_from([{"protocol": 1}, {"protocol": 1, "port_min": 8}, {"protocol": 58}]),
+)
+
+
+def _rule(
+    identity: int, number: int, of: str, remote: dict[str, object], service: dict[str, object]
+) -> AnyResource:
+    version = 6 if ":" in str(remote.get("remote_cidr")) else 4
+    fields = {"id": f"rule{identity}", "ip_version": version} | remote | service
+    return rule(number, of, **fields)
+
+
+rules = st.builds(_rule, st.integers(1, 5), st.integers(1, 6), group_names, remotes, services)
+policies = st.builds(
+    qos,
+    dscp=st.sampled_from([None, 46]),
+    bandwidth_from_vm=st.sampled_from([None, {"rate": 10**6, "burst": 65536}]),
+)
 ports = st.builds(
     port,
     numbers,
@@ -107,11 +159,26 @@ ports = st.builds(
     fixed_ips=st.builds(_fixed_ips, numbers, st.lists(port_numbers, max_size=2)),
     nic=st.integers(0, 2),
     host=hosts,
+    security_group_ids=st.lists(group_names, max_size=3).map(tuple),
+    port_security=st.booleans(),
+    address_pairs=address_pairs,
+    qos_policy_id=st.sampled_from([None, "gold"]),
 )
-sound_ports = st.builds(port, numbers, port_numbers, machine_names, nic=st.integers(0, 2))
-resources: st.SearchStrategy[AnyResource] = st.one_of(
+sound_ports = st.builds(
+    port,
+    numbers,
+    port_numbers,
+    machine_names,
+    nic=st.integers(0, 2),
+    security_group_ids=group_lists,
+)
+connectivity: st.SearchStrategy[AnyResource] = st.one_of(
     networks, networks, subnets4, subnets6, routers, machines, ports, sound_ports, sound_ports
 )
+policy: st.SearchStrategy[AnyResource] = st.one_of(
+    groups, address_groups, entries, rules, rules, rules, policies
+)
+resources = st.one_of(connectivity, policy)
 writes: st.SearchStrategy[Change] = resources.map(lambda r: (r.kind, r.id, r))
 deletions: st.SearchStrategy[Change] = resources.map(lambda r: (r.kind, r.id, None))
 # A host that already has something, then transactions of several changes.
@@ -132,7 +199,12 @@ def unneeded(before: HostState, delta: HostDelta) -> list[object]:
 
 def vnis_of(state: HostState, delta: HostDelta) -> set[int]:
     """Networks that the changed rows are about, as they are in ``state``."""
-    return {vni for key in delta.rows if key in state.rows for vni in _vnis(state, key)}
+    return {
+        vni
+        for key in delta.rows
+        if key in state.rows and key.table != "set_members"
+        for vni in _vnis(state, key)
+    }
 
 
 def _vnis(state: HostState, key: RowKey) -> set[int]:
@@ -161,6 +233,7 @@ def test_incremental_equals_full(sequence: list[list[Change]]) -> None:
         assert patch(before, delta) == full.state
         assert not unneeded(before, delta)
         assert vnis_of(before, delta) | vnis_of(compiler.state, delta) <= delta.touched
+        assert must_touch(before, compiler.state) <= delta.touched
 
 
 def leftovers(part: object) -> Iterator[object]:

@@ -1,0 +1,74 @@
+"""What rows of policy mean for flows, worked out from the rows of a whole host."""
+
+from __future__ import annotations
+
+from heddle.compiler.state import (
+    HostState,
+    PolicyGroupKey,
+    PolicyGroupRow,
+    PolicyRemoteKey,
+    PolicyRuleKey,
+    PortRow,
+    RouterInterfaceKey,
+    RowKey,
+    SetMemberKey,
+)
+
+
+def must_touch(before: HostState, after: HostState) -> set[int]:
+    """VNIs whose flows may have lost what allowed them, and, while any group is
+    stateless, those whose flows may now have a connection."""
+    lost = {key for key, value in before.rows.items() if after.rows.get(key) != value}
+    vnis = _joined(before, _ruled_by(before, lost))
+    if any(isinstance(r, PolicyGroupRow) and r.flags.names for r in after.rows.values()):
+        gained = {key for key, value in after.rows.items() if before.rows.get(key) != value}
+        vnis |= _joined(after, _ruled_by(after, gained))
+    return vnis
+
+
+def _ruled_by(state: HostState, keys: set[RowKey]) -> set[int]:
+    """VNIs of the ports whose groups stand in these rows."""
+    groups = {
+        key.key.group for key in keys if isinstance(key.key, PolicyGroupKey) and key.key.group
+    } & _flagged(state, keys)
+    sets: set[int] = set()
+    for key in keys:
+        if isinstance(key.key, PolicyRuleKey):
+            groups.add(key.key.group)
+        elif isinstance(key.key, SetMemberKey):
+            sets.add(key.key.set)
+    for key in state.rows:
+        if isinstance(key.key, PolicyRemoteKey) and key.key.set in sets:
+            groups.add(key.key.group)
+    return {
+        row.network
+        for row in state.rows.values()
+        if isinstance(row, PortRow) and groups.intersection(row.groups)
+    }
+
+
+def _flagged(state: HostState, keys: set[RowKey]) -> set[int]:
+    """Groups that are stateless."""
+    rows = ((key.key, state.rows[key]) for key in keys)
+    return {
+        key.group
+        for key, row in rows
+        if isinstance(key, PolicyGroupKey) and isinstance(row, PolicyGroupRow) and row.flags.names
+    }
+
+
+def _joined(state: HostState, vnis: set[int]) -> set[int]:
+    """With all that routers join to them."""
+    routers: dict[int, set[int]] = {}
+    for key in state.rows:
+        if isinstance(key.key, RouterInterfaceKey):
+            routers.setdefault(key.key.router, set()).add(key.key.network)
+    found = set(vnis)
+    waiting = list(vnis)
+    while waiting:
+        vni = waiting.pop()
+        for joined in routers.values():
+            if vni in joined:
+                waiting += joined - found
+                found |= joined
+    return found
