@@ -115,13 +115,19 @@ __noinline int decide(struct __sk_buff *skb, struct packet *packet)
 }
 
 /* What the shaper let pass has been decided about: on to its destination. */
-static __always_inline int leave_shaper(struct __sk_buff *skb)
+static __always_inline int leave_shaper(struct __sk_buff *skb, struct packet *packet)
 {
 	__u32 ifindex = skb->mark & ~SHAPED_MARK_MASK;
 	struct port *to = find_port(ifindex);
 
 	skb->mark = 0;
-	return to ? redirect_to(ifindex, delivers_to_peer(to)) : TC_ACT_SHOT;
+	if (to)
+		return redirect_to(ifindex, delivers_to_peer(to));
+	__builtin_memset(packet, 0, sizeof(*packet));
+	packet->key.ifindex = ifindex;
+	drop(packet, STAGE_DELIVER, DROP_NO_NEIGHBOR); /* it left while the frame was queued */
+	account_drop(skb, packet);
+	return TC_ACT_SHOT;
 }
 
 SEC("tc")
@@ -132,7 +138,7 @@ int from_vm(struct __sk_buff *skb)
 	if (!packet)
 		return TC_ACT_SHOT;
 	if ((skb->mark & SHAPED_MARK_MASK) == SHAPED_MARK)
-		return leave_shaper(skb);
+		return leave_shaper(skb, packet);
 	__builtin_memset(packet, 0, PARSED_BYTES);
 	if (stage_parse(skb, packet) == OUTCOME_NEXT) {
 		struct flow *flow;

@@ -480,10 +480,12 @@ struct fragment {
 	__u8 pad[4];
 };
 
-/* ---- usage: of the flow table, by ifindex of the port that opened --------- */
+/* ---- usage: of the flow table, by counter slot of the port that opened ---- */
 
 struct port_usage {
 	__u64 connections;
+	__u32 ifindex; /* whose they are: a slot may have had another port before */
+	__u32 pad;
 };
 
 /* ---- counters ---------------------------------------------------------- */

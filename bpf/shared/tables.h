@@ -40,7 +40,7 @@ TABLE(epochs, BPF_MAP_TYPE_ARRAY, EPOCH_SLOTS, __u32, __u32, 0);
 /* The data plane's own. */
 TABLE(flows, BPF_MAP_TYPE_HASH, FLOWS_MAX, struct flow_key, struct flow, BPF_F_NO_PREALLOC);
 TABLE(fragments, BPF_MAP_TYPE_LRU_HASH, 16384, struct fragment_key, struct fragment, 0);
-TABLE(usage, BPF_MAP_TYPE_HASH, 16384, __u32, struct port_usage, BPF_F_NO_PREALLOC);
+TABLE(usage, BPF_MAP_TYPE_ARRAY, COUNTER_SLOTS, __u32, struct port_usage, 0);
 TABLE(total_usage, BPF_MAP_TYPE_ARRAY, 1, __u32, struct port_usage, 0);
 TABLE(paces, BPF_MAP_TYPE_ARRAY, COUNTER_SLOTS, __u32, struct pace, 0);
 TABLE(counters, BPF_MAP_TYPE_PERCPU_ARRAY, COUNTER_SLOTS, __u32, struct port_counters, 0);

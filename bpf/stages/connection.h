@@ -159,14 +159,19 @@ static __always_inline struct port_usage *all_usage(void)
 	return bpf_map_lookup_elem(&total_usage, &zero);
 }
 
-static __always_inline struct port_usage *usage_of(__u32 ifindex)
+/* Of the port at this device, which has that slot now or had it. */
+static __always_inline struct port_usage *usage_of(__u32 ifindex, __u32 slot)
 {
-	struct port_usage none = {}, *found = bpf_map_lookup_elem(&usage, &ifindex);
+	struct port_usage *found = bpf_map_lookup_elem(&usage, &slot);
 
-	if (found)
-		return found;
-	bpf_map_update_elem(&usage, &ifindex, &none, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&usage, &ifindex);
+	return found && found->ifindex == ifindex ? found : NULL;
+}
+
+static __always_inline __u64 connections_of(const struct port *port, __u32 ifindex)
+{
+	struct port_usage *own = usage_of(ifindex, port->counter_slot);
+
+	return own ? own->connections : 0;
 }
 
 /* A port may have as many connections as are left free (a dynamic threshold,
@@ -179,23 +184,36 @@ static __always_inline __u64 connection_limit(const struct port *port, __u64 tot
 	return port->connections_max && port->connections_max < left ? port->connections_max : left;
 }
 
-static __always_inline void count_connection(__u32 ifindex, __s64 change)
+static __always_inline void count_opened(__u32 ifindex, __u32 slot)
 {
-	struct port_usage *own = usage_of(ifindex), *all = all_usage();
+	struct port_usage *own = bpf_map_lookup_elem(&usage, &slot), *all = all_usage();
+
+	if (own && own->ifindex != ifindex) { /* the slot is this port's only now */
+		own->connections = 0;
+		own->ifindex = ifindex;
+	}
+	if (own)
+		__sync_fetch_and_add(&own->connections, 1);
+	if (all)
+		__sync_fetch_and_add(&all->connections, 1);
+}
+
+static __always_inline void count_ended(__u32 ifindex, __u32 slot)
+{
+	struct port_usage *own = usage_of(ifindex, slot), *all = all_usage();
 
 	if (own)
-		__sync_fetch_and_add(&own->connections, change);
+		__sync_fetch_and_add(&own->connections, -1);
 	if (all)
-		__sync_fetch_and_add(&all->connections, change);
+		__sync_fetch_and_add(&all->connections, -1);
 }
 
 static __always_inline bool may_have_another(__u32 ifindex)
 {
-	struct port_usage *own = usage_of(ifindex), *all = all_usage();
 	struct port *port = find_port(ifindex);
+	struct port_usage *all = all_usage();
 
-	return own && all && port &&
-	       own->connections < connection_limit(port, all->connections);
+	return all && port && connections_of(port, ifindex) < connection_limit(port, all->connections);
 }
 
 /* ---- their end ------------------------------------------------------------ */
@@ -222,28 +240,33 @@ static __always_inline __u64 timeout_of(const struct flow *connection, __u8 l4_p
  * that are not established (pf.conf(5), adaptive timeouts). */
 static __always_inline __u64 adapted(__u64 timeout, const struct flow *connection, __u32 ifindex)
 {
-	struct port_usage *own = bpf_map_lookup_elem(&usage, &ifindex), *all = all_usage();
 	struct port *port = find_port(ifindex);
-	__u64 limit;
+	struct port_usage *all = all_usage();
+	__u64 limit, used;
 
-	if (!own || !all || !port || connection->state == CONNECTION_ESTABLISHED)
+	if (!all || !port || connection->state == CONNECTION_ESTABLISHED)
 		return timeout;
 	limit = connection_limit(port, all->connections);
-	if (own->connections * 2 < limit)
+	used = connections_of(port, ifindex);
+	if (used * 2 < limit)
 		return timeout;
-	if (own->connections >= limit)
+	if (used >= limit)
 		return ALARM_MIN_NS;
-	return timeout / (limit / 2) * (limit - own->connections) + ALARM_MIN_NS;
+	return timeout / (limit / 2) * (limit - used) + ALARM_MIN_NS;
 }
 
 /* Remove both entries. */
 static __always_inline void end_connection(struct flow_key *opener, struct flow_key *other)
 {
-	__u32 ifindex = opener->ifindex;
+	struct flow *connection = bpf_map_lookup_elem(&flows, opener);
+	__u32 ifindex = opener->ifindex, slot;
 
 	bpf_map_delete_elem(&flows, other);
+	if (!connection)
+		return;
+	slot = connection->from_slot;
 	if (!bpf_map_delete_elem(&flows, opener))
-		count_connection(ifindex, -1);
+		count_ended(ifindex, slot);
 }
 
 /* When nothing more is heard, the connection ends at this time. */

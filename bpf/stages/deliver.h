@@ -11,7 +11,7 @@ struct flood {
 	struct __sk_buff *skb;
 	struct packet *packet;
 	__u32 from, next, copies, bytes, trace;
-	bool is_free; /* of rules */
+	bool is_free; /* of the receivers' rules */
 };
 
 /* May the next port have its copy? Its rules and rate say no in its name. */
@@ -59,7 +59,8 @@ static __always_inline int deliver_copies(struct __sk_buff *skb, struct packet *
 	struct flood flood = {
 		.skb = skb,
 		.packet = packet,
-		.is_free = needs_no_rule(packet),
+		.is_free = needs_no_rule(packet) && !is_dhcp4_request(packet) &&
+			   !is_dhcp6_request(packet),
 		.from = packet->key.ifindex,
 		.next = from->flood_next,
 		.bytes = skb->len,

@@ -236,7 +236,7 @@ static __always_inline int put_opener(struct packet *packet, struct flow *fresh)
 
 	if (put_entry(&packet->key, &packet->other, fresh))
 		return -1;
-	count_connection(packet->key.ifindex, 1);
+	count_opened(packet->key.ifindex, fresh->from_slot);
 	connection = bpf_map_lookup_elem(&flows, &packet->key);
 	if (!connection)
 		return -1;
@@ -256,12 +256,17 @@ __noinline int open_connection(int stateless)
 	struct packet *packet = packet_in_hand();
 	struct scratch *space = scratch();
 	struct flow *fresh;
+	struct port *from;
 
 	if (!packet || !space)
+		return -1;
+	from = find_port(packet->key.ifindex);
+	if (!from)
 		return -1;
 	fresh = (struct flow *)space->bytes;
 	__builtin_memset(fresh, 0, sizeof(*fresh));
 	fresh->role = is_tracked ? FLOW_OPENER : FLOW_UNTRACKED;
+	fresh->from_slot = from->counter_slot;
 	fresh->other_ifindex = packet->to_ifindex;
 	fresh->connection_flags = stateless;
 	fresh->state = is_tracked ? first_state(packet) : CONNECTION_NEW;

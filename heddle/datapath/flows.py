@@ -62,12 +62,11 @@ class Usage(NamedTuple):
 
 def read_usage(datapath: Datapath) -> Usage:
     """How full the flow table is, and by whom."""
-    key, value = datapath.abi.table_types("usage")
-    total = datapath.table("total_usage").get(bytes(4)) or bytes(value.size)
-    by_ifindex = {
-        key.unpack(raw_key): value.unpack(raw)["connections"]
-        for raw_key, raw in datapath.table("usage").items()
-    }
+    _, value = datapath.abi.table_types("usage")
+    unused = bytes(value.size)
+    total = datapath.table("total_usage").get(bytes(4)) or unused
+    rows = [value.unpack(raw) for _, raw in datapath.table("usage").items() if raw != unused]
+    by_ifindex = {row["ifindex"]: row["connections"] for row in rows}
     capacity = datapath.abi.value("FLOWS_MAX") // _ENTRIES_PER_CONNECTION
     return Usage(value.unpack(total)["connections"], capacity, by_ifindex)
 
