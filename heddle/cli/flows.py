@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from heddle.cli.options import require_root
+from heddle.cli.policy import allowed_by
 from heddle.cli.table import render
 from heddle.cli.view import Item, View
 from heddle.datapath.flows import Connection, read_connections
@@ -36,8 +37,6 @@ _HEADERS = (
     "allowed to vm by",
 )
 _ROWS_SPARED = 4  # of a terminal: headers, hint, prompt
-_NO_RULE = 0
-_OPEN = "port security off"
 _NONE_NEEDED = "-"
 
 
@@ -127,10 +126,7 @@ class Teller:
 
     def _rule(self, number: int, ifindex: int) -> str:
         """What allowed a connection at one end."""
-        if number != _NO_RULE:
-            return self._view.rule_names.get(number, f"rule {number}, removed since")
-        port = self._port(ifindex)
-        return _NONE_NEEDED if port is None or port.guarded else _OPEN
+        return allowed_by(self._view, number, self._port(ifindex)) or _NONE_NEEDED
 
     def _seconds_since(self, then: int) -> float | None:
         return max(round((self._now - then) / 1e9, 3), 0.0) if then else None

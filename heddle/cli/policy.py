@@ -4,6 +4,7 @@ of them."""
 from __future__ import annotations
 
 from heddle.cli.view import Item, View, addresses
+from heddle.events.naming import PortName
 from heddle.intent.protocols import ICMP, ICMPV6, protocol_name
 from heddle.intent.rates import bytes_text, rate_text
 
@@ -27,6 +28,16 @@ def group_details(view: View, group: Item) -> Item:
         "rules": [_rule(view, rule) for rule in view.rules_of(group)],
         "members": [_member(view, port) for port in view.members(group)],
     }
+
+
+def brief(details: Item) -> Item:
+    """Details for people: a rule's name says all of it."""
+    short = {name: value for name, value in details.items() if (name, value) != ("status", {})}
+    if "rules" in details:
+        short["rules"] = [rule["name"] for rule in details["rules"]]
+    if "members" in details:
+        short["members"] = [" ".join((m["port"], *m["addresses"])) for m in details["members"]]
+    return short
 
 
 def address_group_details(view: View, group: Item) -> Item:
@@ -70,6 +81,16 @@ def _remote(view: View, rule: Item) -> str:
 def _member(view: View, port: Item) -> Item:
     pairs = [pair["cidr"] for pair in port.get("address_pairs", ())]
     return {"port": view.names.by_id[port["id"]].label, "addresses": [*addresses(port), *pairs]}
+
+
+def allowed_by(view: View, number: int, port: PortName | None) -> str | None:
+    """What allowed a packet at one end: the rule of that number, or that the
+    port is not guarded. None: it came by no rule."""
+    if number in view.rule_names:
+        return view.rule_names[number]
+    if port is not None and not port.guarded:
+        return "port security off"
+    return f"rule {number}, removed since" if number else None
 
 
 # ---- quality of service --------------------------------------------------

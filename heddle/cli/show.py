@@ -10,6 +10,7 @@ from heddle.cli.columns import COLUMNS
 from heddle.cli.options import add_json, describe
 from heddle.cli.policy import (
     address_group_details,
+    brief,
     connections_of,
     group_details,
     groups_of,
@@ -81,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         show_flows(view, arguments.port or name, as_json=arguments.json)
     elif name:
         details = _told(view, kind, view.find(_STORED[kind], name))
-        print(render_json(details) if arguments.json else _details(details))
+        print(render_json(details) if arguments.json else _details(brief(details)))
     elif arguments.json:
         print(render_json(_all(view, kind)))
     else:

@@ -8,6 +8,7 @@ import socket
 from typing import Any
 
 from heddle.cli.options import add_json, describe, require_root
+from heddle.cli.policy import allowed_by
 from heddle.cli.route import Way, choose_way
 from heddle.cli.table import render_json
 from heddle.cli.view import View
@@ -124,23 +125,20 @@ def _report(view: View, way: Way, result: Trace) -> dict[str, Any]:
             }
             for stage, decision in result.decisions
         ],
-        "policy": _policy(view, result),
+        "policy": _policy(view, way, result),
         **_outcome(view, way, result),
     }
 
 
-def _policy(view: View, result: Trace) -> dict[str, Any]:
+def _policy(view: View, way: Way, result: Trace) -> dict[str, Any]:
     """What the rules of both ends say, as far as they were asked."""
     state = result.connection_state
+    receiver = view.names.of_ifindex(result.to_ifindex)
     return {
         "connection": state.name.removeprefix("CONNECTION_").lower() if state is not None else None,
-        "allowed_from_vm_by": _rule_name(view, result.from_rule),
-        "allowed_to_vm_by": _rule_name(view, result.to_rule),
+        "allowed_from_vm_by": allowed_by(view, result.from_rule, way.port),
+        "allowed_to_vm_by": allowed_by(view, result.to_rule, receiver),
     }
-
-
-def _rule_name(view: View, number: int) -> str | None:
-    return view.rule_names.get(number, f"rule {number}") if number else None
 
 
 def _detail(view: View, way: Way, stage: str, result: Trace) -> str:
@@ -168,15 +166,15 @@ def _detail(view: View, way: Way, stage: str, result: Trace) -> str:
 
 def _policy_detail(view: View, way: Way, result: Trace) -> str:
     """By which rules, at which end, in which connection."""
-    policy, words = _policy(view, result), []
-    if policy["connection"]:
-        words.append(f"connection {policy['connection'].replace('_', ' ')}")
-    if policy["allowed_from_vm_by"]:
-        words.append(f"{way.port.label} by '{policy['allowed_from_vm_by']}'")
-    if policy["allowed_to_vm_by"]:
-        receiver = view.names.label(result.to_ifindex) if result.to_ifindex else "receiver"
-        words.append(f"{receiver} by '{policy['allowed_to_vm_by']}'")
-    return ", ".join(words)
+    policy = _policy(view, way, result)
+    state, sender, receiver = policy.values()
+    words = [f"connection {state.replace('_', ' ')}"] if state else []
+    if sender:
+        words.append(f"{way.port.label}: {sender}")
+    if receiver:
+        label = view.names.label(result.to_ifindex) if result.to_ifindex else "receiver"
+        words.append(f"{label}: {receiver}")
+    return "; ".join(words)
 
 
 def _outcome(view: View, way: Way, result: Trace) -> dict[str, Any]:
@@ -184,7 +182,7 @@ def _outcome(view: View, way: Way, result: Trace) -> dict[str, Any]:
         outcome = {"delivered": False, **_drop(view, way, result.drop_reason.name, result)}
     else:
         outcome = {"delivered": bool(result.to_ifindex or result.copies)}
-    if result.to_ifindex:
+    if result.redirected:
         port = view.names.of_ifindex(result.to_ifindex)
         outcome["to"] = view.names.label(result.to_ifindex)
         outcome["device"] = port.device if port else None

@@ -13,6 +13,7 @@ from heddle.datapath.abi import Abi
 from heddle.datapath.loader import Datapath, locked
 from heddle.datapath.testrun import run
 
+_TC_ACT_REDIRECT = 7  # linux/pkt_cls.h
 _SLOT = 0  # the lock lets in one trace at a time
 
 
@@ -37,6 +38,11 @@ class Trace:
     connection_state: IntEnum | None  # before the packet; None: no connection is known
     frame_in: bytes
     frame_out: bytes
+
+    @property
+    def redirected(self) -> bool:
+        """Whether ``frame_out`` goes to ``to_ifindex``: the frame, or an answer to it."""
+        return self.verdict == _TC_ACT_REDIRECT
 
     def decision(self, stage: str) -> str | None:
         """Name of the decision of a stage (``"STAGE_ROUTE"``), None: not reached."""
