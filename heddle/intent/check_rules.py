@@ -48,7 +48,7 @@ def _check_group(context: Context, name: str, group: SecurityGroupSpec) -> None:
             continue
         names = {rule_name("", rule, version).strip() for version in versions(rule)}
         for repeated in sorted(names & seen):
-            context.problems.add((*path, index), f'rule "{repeated}" is given twice; keep one')
+            context.problems.add((*path, index), f'"{repeated}" is given twice; keep one')
         seen |= names
         if set_key := named_set(rule):
             for version in versions(rule):

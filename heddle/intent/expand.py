@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from heddle.intent.allocate import MacKey, assign_macs, assign_numbers
+from heddle.intent.collection import paused_collection
 from heddle.intent.expand_policy import expand_policies, expand_qos
 from heddle.intent.expand_ports import expand_ports
 from heddle.intent.model import (
@@ -32,6 +33,7 @@ from heddle.intent.stored import Stored, stored_of
 from heddle.intent.topology import Topology
 
 
+@paused_collection()
 def expand(topology: Topology, stored: Stored, host: str, origin: str) -> list[AnyResource]:
     """The objects of a file, owned by ``origin``, machines placed on ``host``.
 

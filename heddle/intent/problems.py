@@ -79,10 +79,20 @@ def describe_path(path: KeyPath) -> str:
     for key in path[2:]:
         if isinstance(key, int):
             # NICs are numbered as the guest's devices are; the line tells the rest.
-            parts[-1:] = [f"nic {key}"] if parts[-1] == "nics" else parts[-1:]
+            items = {"nics": f"nic {key}", "rules": "rule"}
+            parts[-1] = items.get(parts[-1], parts[-1])
         elif key != parts[-1]:
             parts.append(key)
     return ", ".join(parts)
+
+
+def shown(value: object) -> str:
+    """A value of the file in a message: text in quotes, ``true`` as YAML has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return "nothing" if value is None else f'"{value}"' if isinstance(value, str) else str(value)
 
 
 def suggestion(wrong: str, known: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from heddle.intent.problems import suggestion
+from heddle.intent.problems import shown, suggestion
 
 PORT_MAX = 65535
 ICMP = 1
@@ -61,9 +61,10 @@ def parse_protocol(value: object) -> int | None:
     if _NUMBER.fullmatch(text) and int(text) <= 255:
         return int(text)
     if isinstance(value, str) and not text.lstrip("-").isdigit():
-        hint = suggestion(text, PROTOCOLS)
-        raise ValueError(f'protocol "{value}" is not known; {hint}, or a number up to 255')
-    raise ValueError(f"{value!r} is no protocol; give a name such as tcp, or a number up to 255")
+        raise ValueError(f'"{value}" is not known; {suggestion(text, PROTOCOLS)}')
+    raise ValueError(
+        f"{shown(value)} is no protocol; give a name such as tcp, or a number up to 255"
+    )
 
 
 def protocol_name(number: int) -> str:
@@ -77,7 +78,7 @@ def parse_ports(value: object) -> tuple[int, int]:
     match = _PORTS.fullmatch(str(value)) if usable else None
     if match is None:
         raise ValueError(
-            f"{_shown(value)} is no port or range of ports; write 80 or 80-443, one rule for each"
+            f"{shown(value)} is no port or range of ports; write 80 or 80-443, one rule for each"
         )
     first = int(match[1])
     last = int(match[2] or first)
@@ -87,7 +88,3 @@ def parse_ports(value: object) -> tuple[int, int]:
     if first > last:
         raise ValueError(f"{first}-{last} is reversed; write {last}-{first}")
     return first, last
-
-
-def _shown(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from heddle.intent.problems import shown
+
 # HTB counts bytes per second: below this, rounding shows.
 RATE_MIN = 8_000
 RATE_MAX = 10**12
@@ -23,9 +25,9 @@ BURST_MILLISECONDS = 10
 PACKET_BURST_MIN = 64  # so many segments a GSO packet has
 PACKET_BURST_MAX = 1_000_000
 
-_RATE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]?)(i?)bit", re.IGNORECASE)
-_BYTE_RATE = re.compile(r"[\d.]+\s*[kmgt]?i?bps", re.IGNORECASE)
-_BURST = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*([kmg]?)(?:i?b)?", re.IGNORECASE)
+_RATE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]?)(i?)bit", re.IGNORECASE | re.ASCII)
+_BYTE_RATE = re.compile(r"[\d.]+\s*[kmgt]?i?bps", re.IGNORECASE | re.ASCII)
+_BURST = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*([kmg]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -49,7 +51,7 @@ def _bits(value: object) -> int:
         raise ValueError(f'"{text}" could be bits or bytes; write bits, such as 500mbit')
     match = _RATE.fullmatch(text)
     if match is None:
-        raise ValueError(f"{value!r} is no rate; write one such as 500mbit or 1gbit")
+        raise ValueError(f"{shown(value)} is no rate; write one such as 500mbit or 1gbit")
     base = 1024 if match[3] else 1000
     return int(Fraction(match[1]) * base ** _POWERS[match[2].lower()])
 
@@ -59,7 +61,7 @@ def parse_burst(value: object) -> int:
     usable = isinstance(value, str | int) and not isinstance(value, bool)
     match = _BURST.fullmatch(str(value).strip()) if usable else None
     if match is None:
-        raise ValueError(f"{value!r} is no number of bytes; write one such as 64k or 1mb")
+        raise ValueError(f"{shown(value)} is no number of bytes; write one such as 64k or 1mb")
     burst = int(Fraction(match[1]) * 1024 ** _POWERS[match[2].lower()])
     if burst < 1:
         raise ValueError(f"{value} is less than a packet; write one such as 64k or 1mb")

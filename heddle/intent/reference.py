@@ -31,7 +31,13 @@ from heddle.intent.schema import (
     parse_size,
 )
 from heddle.intent.schema_base import NOT_YET, Spec
-from heddle.intent.schema_policy import AddressPairSpec, RateSpec, RuleSpec, SecurityGroupSpec
+from heddle.intent.schema_policy import (
+    AddressPairSpec,
+    RateSpec,
+    RuleSpec,
+    SecurityGroupSpec,
+    parse_entry,
+)
 
 TABLES: dict[str, type[Spec]] = {
     "topology": TopologySpec,
@@ -53,6 +59,7 @@ _PARSED: dict[Callable[[object], object], str] = {
     parse_size: "size",
     parse_domain: "domain",
     parse_prefix_or_address: "prefix",
+    parse_entry: "prefix",
     parse_protocol: "name or number",
     parse_ports: "port or range",
     parse_bit_rate: "bit rate",

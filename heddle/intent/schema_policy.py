@@ -6,10 +6,12 @@ check_nic_policy.py.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
+from heddle.intent.addresses import Prefix, parse_prefix_or_address
 from heddle.intent.protocols import parse_ports, parse_protocol
 from heddle.intent.rates import PACKET_BURST_MAX, parse_bit_rate, parse_burst
 from heddle.intent.schema_base import MacText, PrefixOrAddressText, Spec, items_of
@@ -20,6 +22,8 @@ SETS_MAX = 64
 
 PACKET_RATE_MAX = 1_000_000_000
 REMOTES = ("remote", "remote_group", "address_group")
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 ProtocolText = Annotated[int, PlainValidator(parse_protocol)]
 PortsText = Annotated[tuple[int, int], PlainValidator(parse_ports)]
@@ -34,6 +38,14 @@ def _group_mapping(value: object) -> object:
     if value is None:
         return {}
     return {"rules": value} if isinstance(value, list) else value
+
+
+def parse_entry(value: object) -> Prefix:
+    """An item of an address group."""
+    if isinstance(value, str) and _NAME.fullmatch(value):
+        what = f'"{value}" is no address; a group can\'t hold another'
+        raise ValueError(f"{what}: write out its prefixes")
+    return parse_prefix_or_address(value)
 
 
 def _pair_list(value: object) -> object:
@@ -151,6 +163,7 @@ class RateSpec(Spec):
     )
 
 
+EntryText = Annotated[Prefix, PlainValidator(parse_entry)]
 SecurityGroups = dict[str, Annotated[SecurityGroupSpec, BeforeValidator(_group_mapping)]]
-AddressGroup = Annotated[list[PrefixOrAddressText], BeforeValidator(items_of)]
+AddressGroup = Annotated[list[EntryText], BeforeValidator(items_of)]
 AddressPairs = Annotated[list[AddressPairSpec], BeforeValidator(_pair_list)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from heddle import paths
 from heddle.intent.check import check
+from heddle.intent.collection import paused_collection
 from heddle.intent.problems import SourceMap
 from heddle.intent.schema import TopologySpec
 from heddle.intent.shape import validate
@@ -38,8 +39,9 @@ def load_topology(path: Path, host: str | None = None) -> Topology:
 
     TopologyError holds one line ``file:line: object: what; remedy`` per problem.
     """
-    data, problems = read_yaml(path)
-    shape = validate(data, problems)
-    warnings = check(shape, problems, host or paths.host_name(), path.resolve().parent)
+    with paused_collection():
+        data, problems = read_yaml(path)
+        shape = validate(data, problems)
+        warnings = check(shape, problems, host or paths.host_name(), path.resolve().parent)
     problems.raise_if_any()
     return Topology(shape.spec, problems.source, tuple(warnings))
