@@ -33,7 +33,7 @@ static __always_inline int run_stages(struct __sk_buff *skb, struct packet *pack
 
 	if (packet->drop_reason) /* parse */
 		return OUTCOME_DROP;
-	if (!may_send(from, !packet->trace))
+	if (!packet->is_shaped && !may_send(from, !packet->trace))
 		return drop(packet, STAGE_FLOW, DROP_PACKET_RATE_FROM_VM);
 	outcome = stage_guard(skb, packet, from);
 	if (outcome != OUTCOME_NEXT)
@@ -96,6 +96,7 @@ __noinline int decide(struct __sk_buff *skb, struct packet *packet)
 	if (!packet)
 		return TC_ACT_SHOT;
 	__builtin_memset((void *)packet + PARSED_BYTES, 0, sizeof(*packet) - PARSED_BYTES);
+	packet->is_shaped = packet->key.ifindex != skb->ifindex;
 	packet->trace = trace_of(skb);
 	from = find_port(packet->key.ifindex);
 	if (!from) {
@@ -105,7 +106,7 @@ __noinline int decide(struct __sk_buff *skb, struct packet *packet)
 		packet->network = from->network;
 		packet->epoch = current_epoch(from->network % EPOCH_SLOTS);
 		packet->frame_bytes = skb->len;
-		if (!packet->trace)
+		if (!packet->trace && !packet->is_shaped)
 			count(from->counter_slot, FROM_VM, skb->len);
 		verdict = finish(skb, packet, from, run_stages(skb, packet, from));
 	}
@@ -114,7 +115,8 @@ __noinline int decide(struct __sk_buff *skb, struct packet *packet)
 	return verdict;
 }
 
-/* What the shaper let pass has been decided about: on to its destination. */
+/* What the shaper let pass has been decided about: on to its destination. Only
+ * what is flooded goes through the stages again, for its receivers. */
 static __always_inline int leave_shaper(struct __sk_buff *skb, struct packet *packet)
 {
 	__u32 ifindex = skb->mark & ~SHAPED_MARK_MASK;
@@ -130,6 +132,17 @@ static __always_inline int leave_shaper(struct __sk_buff *skb, struct packet *pa
 	return TC_ACT_SHOT;
 }
 
+/* The device that the frame came from at first. */
+static __always_inline __u32 sender_of(struct __sk_buff *skb)
+{
+	__u32 ifindex = skb->mark & ~SHAPED_MARK_MASK;
+
+	if ((skb->mark & SHAPED_MARK_MASK) != SHAPED_FLOOD_MARK)
+		return skb->ifindex;
+	skb->mark = 0;
+	return ifindex;
+}
+
 SEC("tc")
 int from_vm(struct __sk_buff *skb)
 {
@@ -140,6 +153,7 @@ int from_vm(struct __sk_buff *skb)
 	if ((skb->mark & SHAPED_MARK_MASK) == SHAPED_MARK)
 		return leave_shaper(skb, packet);
 	__builtin_memset(packet, 0, PARSED_BYTES);
+	packet->key.ifindex = sender_of(skb);
 	if (stage_parse(skb, packet) == OUTCOME_NEXT) {
 		struct flow *flow;
 

@@ -148,9 +148,10 @@ enum limits {
 	FLOOD_UNITS_PER_SECOND = 100000,
 	FLOOD_UNITS_BROADCAST = 100,
 	FLOOD_UNITS_MULTICAST = 10,
-	/* Set on frames on their way through the shaper, with the ifindex of the
-	 * device they are for in the lower 24 bits. */
+	/* Set on frames on their way through the shaper. In the lower 24 bits the
+	 * ifindex of the device they are for, or come from when they are flooded. */
 	SHAPED_MARK = 0x53000000,
+	SHAPED_FLOOD_MARK = 0x54000000,
 	SHAPER_MAJOR = 1, /* handle of the shaper's qdisc; a port's class is its counter slot + 1 */
 	ICMP_BURST = 100, /* errors to one port in a row, */
 	ICMP_PER_SECOND = 100, /* and as many a second thereafter */

@@ -78,6 +78,9 @@ struct packet {
 	struct flow_key opener; /* of the connection it belongs to */
 	struct flow_key other; /* of the direction that it does not take */
 	bool is_reply;
+	bool is_announcement; /* of an address that moves: all ports hear it */
+	bool is_movable; /* its destination may speak up at another port any time */
+	bool is_shaped; /* has been through the shaper, and now is flooded */
 };
 
 #define PARSED_BYTES offsetof(struct packet, sent_macs)
@@ -259,22 +262,6 @@ static __always_inline bool delivers_to_peer(const struct port *port)
 static __always_inline struct port *find_port(__u32 ifindex)
 {
 	return bpf_map_lookup_elem(&ports, &ifindex);
-}
-
-static __always_inline struct neighbor *find_neighbor(__u32 network, const __u8 *address)
-{
-	struct address_key key = { .network = network };
-
-	copy_address(key.address, address);
-	return bpf_map_lookup_elem(&addresses, &key);
-}
-
-static __always_inline struct endpoint *find_endpoint(__u32 network, const __u8 *mac)
-{
-	struct mac_key key = { .network = network };
-
-	copy_mac(key.mac, mac);
-	return bpf_map_lookup_elem(&macs, &key);
 }
 
 static __always_inline struct router_interface *find_router_interface(__u32 router, __u32 network)

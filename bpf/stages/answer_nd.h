@@ -40,10 +40,10 @@ struct nd_owner {
 	bool found, is_router, is_sender;
 };
 
-static __always_inline void find_owner(const struct packet *packet, const __u8 *address,
+static __always_inline void find_owner(struct packet *packet, const __u8 *address,
 				       struct nd_owner *owner)
 {
-	struct neighbor *neighbor = find_neighbor(packet->network, address);
+	struct neighbor *neighbor = find_neighbor(packet, packet->network, address);
 	struct endpoint *endpoint;
 
 	if (neighbor) {
@@ -56,7 +56,7 @@ static __always_inline void find_owner(const struct packet *packet, const __u8 *
 	}
 	if (!mac_of_link_local(owner->mac, address))
 		return;
-	endpoint = find_endpoint(packet->network, owner->mac);
+	endpoint = find_endpoint(packet, packet->network, owner->mac);
 	if (!endpoint)
 		return;
 	owner->found = true;

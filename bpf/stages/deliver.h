@@ -66,9 +66,15 @@ static __always_inline int deliver_copies(struct __sk_buff *skb, struct packet *
 		.bytes = skb->len,
 		.trace = packet->trace,
 	};
+	struct changes changes = { .mark = from->flags & PORT_DSCP, .dscp = from->dscp };
 
 	if (!may_flood(from))
 		return drop(packet, STAGE_DELIVER, DROP_FLOOD_LIMIT);
+	if (from->shaper && !packet->is_shaped && !packet->trace)
+		return redirect_through(skb, from->shaper, from->counter_slot,
+					SHAPED_FLOOD_MARK | packet->key.ifindex);
+	if (!rewrite(skb, changes))
+		return drop(packet, STAGE_DELIVER, DROP_INTERNAL);
 	bpf_loop(COUNTER_SLOTS, flood_step, &flood, 0);
 	if (!packet->trace)
 		pay_flood(from, destination_mac(packet), flood.copies);
@@ -120,6 +126,7 @@ static __always_inline int deliver_to_port(struct __sk_buff *skb, struct packet 
 	decide_stage(packet, STAGE_DELIVER, to_peer ? DECISION_DELIVER_PEER : DECISION_DELIVER,
 		     OUTCOME_PORT);
 	if (from->shaper)
-		return redirect_through(skb, from->shaper, from->counter_slot, packet->to_ifindex);
+		return redirect_through(skb, from->shaper, from->counter_slot,
+					SHAPED_MARK | packet->to_ifindex);
 	return redirect_to(packet->to_ifindex, to_peer);
 }

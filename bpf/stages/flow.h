@@ -140,10 +140,10 @@ static __always_inline int redirect_to(__u32 ifindex, bool to_peer)
 /* The shaper's qdisc has a class for each shaped port; at its other end waits
  * from_vm, to which the mark says where the frame was going. */
 static __always_inline int redirect_through(struct __sk_buff *skb, __u32 shaper, __u32 slot,
-					    __u32 ifindex)
+					    __u32 mark)
 {
 	skb->priority = SHAPER_MAJOR << 16 | (slot + 1);
-	skb->mark = SHAPED_MARK | ifindex;
+	skb->mark = mark;
 	return bpf_redirect(shaper, 0);
 }
 
@@ -166,7 +166,8 @@ static __always_inline int forward(struct __sk_buff *skb, struct flow *flow)
 	if (!rewrite(skb, changes))
 		return TC_ACT_SHOT;
 	if (flow->shaper)
-		return redirect_through(skb, flow->shaper, flow->from_slot, flow->ifindex);
+		return redirect_through(skb, flow->shaper, flow->from_slot,
+					SHAPED_MARK | flow->ifindex);
 	return redirect_to(flow->ifindex, flow->flags & FLOW_PEER);
 }
 
@@ -195,7 +196,7 @@ __noinline int remember(struct packet *packet, struct port *from, struct port *t
 	flow->hops = packet->hops;
 	flow->dscp = from->dscp;
 	flow->flags = (delivers_to_peer(to) ? FLOW_PEER : 0) |
-		      (packet->settled ? FLOW_SETTLED : 0) |
+		      (packet->settled && !packet->is_movable ? FLOW_SETTLED : 0) |
 		      (from->flags & PORT_DSCP ? FLOW_DSCP : 0) |
 		      (from->from_vm_packet_ns || to->to_vm_packet_ns ? FLOW_LIMITED : 0);
 	flow->ifindex = packet->to_ifindex;

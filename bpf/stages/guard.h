@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "shared/neighbors.h"
 #include "shared/packet.h"
 #include "stages/parse.h"
 
@@ -68,16 +69,11 @@ static __always_inline __u32 load_ipv4(const __u8 *bytes)
 static __always_inline bool owns_address(const struct packet *packet, const struct port *port,
 					 const __u8 *address)
 {
-	struct source_prefix_key prefix = {
-		.prefix_bits = 32 + 64 + 8 * ADDRESS_BYTES,
-		.ifindex = packet->key.ifindex,
-	};
 	bool has_own_mac = same_mac(source_mac(packet), port->mac);
-	struct neighbor *neighbor = find_neighbor(port->network, address);
-	__u32 *version;
+	struct neighbor *neighbor = find_assigned(port->network, address);
 
 	if (has_own_mac && neighbor && neighbor->kind == ENDPOINT_PORT &&
-	    neighbor->target == prefix.ifindex)
+	    neighbor->target == packet->key.ifindex)
 		return true;
 	if (has_own_mac && is_link_local6(address)) {
 		__u8 own[ADDRESS_BYTES] __attribute__((aligned(4)));
@@ -86,10 +82,16 @@ static __always_inline bool owns_address(const struct packet *packet, const stru
 		if (same_address(own, address))
 			return true;
 	}
-	copy_mac(prefix.mac, source_mac(packet));
-	copy_address(prefix.address, address);
-	version = bpf_map_lookup_elem(&source_prefixes, &prefix);
-	return version && *version == (is_ipv6(packet) ? 6 : 4);
+	return has_pair(packet->key.ifindex, source_mac(packet), address);
+}
+
+static __always_inline void learn_from(struct packet *packet, const struct port *port,
+				       const __u8 *address)
+{
+	struct address_key key = { .network = port->network };
+
+	copy_address(key.address, address);
+	learn(packet, &key);
 }
 
 /* Another MAC than the port's is good only together with an address of one of
@@ -125,6 +127,7 @@ __noinline int guard_arp(struct __sk_buff *skb, struct packet *packet)
 		return pass(packet, STAGE_GUARD);
 	if (!owns_address(packet, port, sender))
 		return refuse(packet, port, DROP_ARP_SPOOF);
+	learn_from(packet, port, sender);
 	return pass(packet, STAGE_GUARD);
 }
 
@@ -173,9 +176,11 @@ __noinline int guard_nd(struct __sk_buff *skb, struct packet *packet)
 	if (packet->icmp_type != ND_ROUTER_SOLICIT) {
 		if (bpf_skb_load_bytes(skb, packet->l4_offset, &nd, sizeof(nd)))
 			return drop(packet, STAGE_GUARD, DROP_MALFORMED);
-		if (packet->icmp_type == ND_NEIGHBOR_ADVERT &&
-		    !owns_address(packet, port, nd.target))
-			return drop(packet, STAGE_GUARD, DROP_ND_SPOOF);
+		if (packet->icmp_type == ND_NEIGHBOR_ADVERT) {
+			if (!owns_address(packet, port, nd.target))
+				return drop(packet, STAGE_GUARD, DROP_ND_SPOOF);
+			learn_from(packet, port, nd.target);
+		}
 		options = packet->l4_offset + sizeof(nd);
 	}
 	if (!nd_options_honest(skb, packet, options))

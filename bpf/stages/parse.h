@@ -281,7 +281,6 @@ static __always_inline int stage_parse(struct __sk_buff *skb, struct packet *pac
 	}
 	if ((void *)(ethernet + 1) > end)
 		return drop(packet, STAGE_PARSE, DROP_MALFORMED);
-	packet->key.ifindex = skb->ifindex;
 	__builtin_memcpy(packet->macs, ethernet, 2 * MAC_BYTES);
 	packet->ethertype_be = ethernet->h_proto;
 	if (skb->vlan_present)

@@ -299,11 +299,13 @@ static __always_inline int judge_first(struct packet *packet)
 		if (stateless != STATELESS_BOTH)
 			return drop(packet, STAGE_POLICY, DROP_CONNECTION_INVALID);
 	}
-	if (!packet->trackable || packet->trace)
+	if (!packet->trackable)
 		return allow(packet, DECISION_POLICY_ALLOWED, OUTCOME_PORT);
 	if (!may_have_another(packet->key.ifindex)) {
 		if (stateless != STATELESS_BOTH)
 			return drop(packet, STAGE_POLICY, DROP_CONNECTION_LIMIT);
+	} else if (packet->trace) {
+		return allow(packet, DECISION_POLICY_ALLOWED, OUTCOME_PORT);
 	} else if (open_connection(stateless) && stateless != STATELESS_BOTH) {
 		return drop(packet, STAGE_POLICY, DROP_FLOW_TABLE_FULL);
 	}

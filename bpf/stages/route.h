@@ -98,9 +98,8 @@ static __always_inline int route_once(struct packet *packet)
 		return drop(packet, STAGE_ROUTE, DROP_BLACKHOLE);
 	if (route->kind == ROUTE_VIA)
 		copy_address(packet->via, route->via);
-	neighbor = find_neighbor(route->network, route->kind == ROUTE_VIA ?
-						       route->via :
-						       packet->key.destination);
+	neighbor = find_neighbor(packet, route->network,
+				 route->kind == ROUTE_VIA ? route->via : packet->key.destination);
 	if (neighbor && neighbor->kind != ENDPOINT_PORT && route->kind == ROUTE_CONNECTED)
 		return serve_router(packet);
 	if (packet->ttl <= packet->hops + 1)

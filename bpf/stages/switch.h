@@ -52,7 +52,7 @@ static __always_inline int switch_to_port(struct packet *packet, __u32 ifindex,
 
 static __always_inline int switch_to_service(struct packet *packet)
 {
-	struct neighbor *neighbor = find_neighbor(packet->network, packet->key.destination);
+	struct neighbor *neighbor = find_neighbor(packet, packet->network, packet->key.destination);
 
 	if (!neighbor || neighbor->kind != ENDPOINT_SERVICE)
 		return drop(packet, STAGE_SWITCH, DROP_NO_ROUTE);
@@ -69,7 +69,7 @@ static __always_inline int stage_switch(struct packet *packet, const struct port
 			return drop(packet, STAGE_SWITCH, DROP_LINK_RESERVED);
 		return decide_stage(packet, STAGE_SWITCH, DECISION_SWITCH_FLOOD, OUTCOME_FLOOD);
 	}
-	endpoint = find_endpoint(packet->network, mac);
+	endpoint = find_endpoint(packet, packet->network, mac);
 	if (!endpoint)
 		return drop(packet, STAGE_SWITCH, DROP_UNKNOWN_MAC);
 	if (endpoint->kind == ENDPOINT_PORT)
