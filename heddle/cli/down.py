@@ -14,6 +14,7 @@ from heddle.cli.options import add_timeout, describe, require_root
 from heddle.cli.progress import Progress
 from heddle.cli.waiting import gone, wait_for
 from heddle.errors import NotFoundError
+from heddle.intent.names import PROJECT_ORIGIN
 from heddle.paths import host_name, pin_dir, store_file
 
 if TYPE_CHECKING:
@@ -64,7 +65,11 @@ def _remove(file: Path | None, progress: Progress, timeout: float) -> tuple[list
         removed, revision = remove(store, _chooser(file))
         if file is not None and not removed and not file.exists():
             raise NotFoundError(f"{file}: no such file, and nothing here was made from it")
-        left = sum(map(len, store.snapshot().objects.values()))
+        left = sum(
+            item.origin != PROJECT_ORIGIN  # which is there for ports alone
+            for objects in store.snapshot().objects.values()
+            for item in objects.values()
+        )
     with_facts = [
         (item.kind.value, item.id) for item in removed if item.kind in (Kind.MACHINE, Kind.PORT)
     ]
@@ -102,4 +107,10 @@ def _count(removed: list[AnyResource]) -> str:
     counts: dict[str, int] = {}
     for item in removed:
         counts[item.kind.value] = counts.get(item.kind.value, 0) + 1
-    return ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in counts.items()) or "nothing"
+    return ", ".join(_some(kind, n) for kind, n in counts.items()) or "nothing"
+
+
+def _some(kind: str, count: int) -> str:
+    words = kind.replace("_", " ")
+    plural = words.removesuffix("y") + "ies" if words.endswith("y") else words + "s"
+    return f"{count} {plural if count > 1 else words}"

@@ -40,7 +40,7 @@ def find_conflicts(stored: Stored, wanted: _Wanted, origin: str) -> list[str]:
         resource
         for objects in stored.objects.values()
         for resource in objects.values()
-        if resource.origin not in (origin, PROJECT_ORIGIN)
+        if resource.origin != origin
     ]
     others.sort(key=lambda other: (KIND_ORDER[other.kind], other.name))
     same_name = [
@@ -130,10 +130,11 @@ def _needs(resource: AnyResource) -> Iterator[tuple[Kind, str]]:
 
 
 def _owner(resource: AnyResource) -> str:
-    return "the API" if resource.origin == API_ORIGIN else resource.origin or "nobody"
+    owners = {API_ORIGIN: "the API", PROJECT_ORIGIN: "the project", "": "nobody"}
+    return owners.get(resource.origin, resource.origin)
 
 
 def _removal(resource: AnyResource) -> str:
-    if resource.origin in ("", API_ORIGIN):
+    if resource.origin in ("", API_ORIGIN, PROJECT_ORIGIN):
         return "remove that one first"
     return f"take that one away with: heddle down {resource.origin}"
