@@ -8,7 +8,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
-from heddle.applier import filters, links, namespaces
+from heddle.applier import links, namespaces
+from heddle.applier.guard import Guard
 from heddle.applier.kernel import Aspect, LinkFact, LinkFix, Made, Peer
 from heddle.applier.links import LinkInfo
 from heddle.applier.making import LinkMaker, silence
@@ -29,8 +30,9 @@ class LinuxKernel:
     def __init__(self, datapath: Datapath) -> None:
         self._datapath = datapath
         self._netlink = Netlink()
-        self._notifications = Notifications()
-        self._maker = LinkMaker(self._netlink, datapath.program_fd)
+        self._guard = Guard(self._netlink, datapath)
+        self._notifications = Notifications(self._guard.block)
+        self._maker = LinkMaker(self._netlink, self._guard)
 
     @property
     def abi(self) -> Abi:
@@ -63,7 +65,7 @@ class LinuxKernel:
             self._netlink.batch([links.delete_doomed()])
             ours = self._ours()
         peers = self._peers([info for info in ours if info.kind == "veth"])
-        filtered = self._filtered([info.ifindex for info in ours])
+        filtered = self._guard.guarded(info.ifindex for info in ours)
         return {
             info.name: _fact(info, info.ifindex in filtered, peers.get(info.ifindex))
             for info in ours
@@ -76,20 +78,11 @@ class LinuxKernel:
     def inspect(self, indexes: Sequence[int]) -> dict[int, LinkFact]:
         answers = self._netlink.read([links.get(index) for index in indexes])
         found = [links.parse(body) for body in answers if isinstance(body, bytes)]
-        filtered = self._filtered([info.ifindex for info in found])
+        filtered = self._guard.guarded(info.ifindex for info in found)
         return {info.ifindex: _fact(info, info.ifindex in filtered) for info in found}
 
     def altered(self) -> set[int] | None:
         return self._notifications.indexes()
-
-    def _filtered(self, indexes: Sequence[int]) -> set[int]:
-        """Those at whose ingress our program stands."""
-        answers = self._netlink.read([filters.get(index) for index in indexes])
-        found = (filters.parse(body) for body in answers if isinstance(body, bytes))
-        program = self._datapath.program_id
-        return {
-            found.ifindex for found in found if found.program_id == program and found.direct_action
-        }
 
     def _peers(self, veths: Sequence[LinkInfo]) -> dict[int, Peer]:
         """The other ends of veths, by the ifindex of the host's end."""
@@ -123,32 +116,35 @@ class LinuxKernel:
 
     def fix_links(self, fixes: Sequence[LinkFix]) -> dict[str, str]:
         self._maker.settle()  # up with nobody at the other end costs least
+        failures = self._restore_guard([fix for fix in fixes if Aspect.FILTER in fix.aspects])
+        fixes = [fix for fix in fixes if fix.link.name not in failures]
         requests = [(fix.link.name, request) for fix in fixes for request in self._requests_of(fix)]
-        failures: dict[str, str] = {}
         errors = self._netlink.batch([request for _, request in requests])
-        for (name, request), error in zip(requests, errors, strict=True):
-            if error is not None and not _is_there_already(request, error):
+        for (name, _), error in zip(requests, errors, strict=True):
+            if error is not None:
                 failures.setdefault(name, f"link {name}: {error.strerror}")
         for index, link, aspects in fixes:
             if Aspect.MTU in aspects:
                 reason = silence(link) or self._fix_peer_mtu(index, link)
                 if reason:
                     failures.setdefault(link.name, f"link {link.name}: {reason}")
-        self._close_unguarded([fix for fix in fixes if fix.link.name in failures])
         return failures
 
-    def _close_unguarded(self, failed: Sequence[LinkFix]) -> None:
-        """Without our program a guest would talk to the host itself."""
-        unguarded = [fix.ifindex for fix in failed if Aspect.FILTER in fix.aspects]
-        self._netlink.batch([links.change(index, up=False) for index in unguarded])
+    def _restore_guard(self, fixes: Sequence[LinkFix]) -> dict[str, str]:
+        """A link that can't be guarded is set down; returns why it can't, by name."""
+        errors = self._guard.restore([fix.ifindex for fix in fixes]) if fixes else {}
+        self._netlink.batch([links.change(index, up=False) for index in errors])
+        return {
+            fix.link.name: f"link {fix.link.name}: {errors[fix.ifindex].strerror}"
+            for fix in fixes
+            if fix.ifindex in errors
+        }
 
     def _requests_of(self, fix: LinkFix) -> Iterator[Request]:
         index, link, aspects = fix
         if Aspect.NAME in aspects:  # before Linux 6.2 only a link that is down can be renamed
             yield links.change(index, up=False)
             yield links.change(index, name=link.name, up=True)
-        if Aspect.FILTER in aspects:
-            yield from self._maker.filter(index)
         if Aspect.MTU in aspects:
             yield links.change(index, mtu=link.mtu)
         if aspects & {Aspect.ALIAS, Aspect.MTU}:  # a small MTU made IPv6 forget its settings
@@ -227,11 +223,6 @@ def _fact(info: LinkInfo, filtered: bool, peer: Peer | None = None) -> LinkFact:
         filtered=filtered,
         peer=peer,
     )
-
-
-def _is_there_already(request: Request, error: OSError) -> bool:
-    """The qdisc for the filter was still there."""
-    return error.errno == errno.EEXIST and request.kind == filters.RTM_NEWQDISC
 
 
 def _one_by_one(attempts: Mapping[bytes, Callable[[], object]]) -> dict[bytes, str]:

@@ -1,4 +1,4 @@
-"""Makes links: TAPs by ioctl, veths by netlink, both with mark and filter."""
+"""Makes links: TAPs by ioctl, veths by netlink, both marked and guarded."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from heddle.applier import filters, links, namespaces, tap
+from heddle.applier.guard import Guard
 from heddle.applier.kernel import Made
 from heddle.applier.netlink import Netlink, Request
 from heddle.applier.sysctl import disable_ipv6
 from heddle.compiler.state import Link
-from heddle.datapath.loader import PROGRAM
 from heddle.errors import KernelError
 
 # Links made in one go, each of which has a descriptor open meanwhile: well
@@ -29,9 +29,9 @@ _New = list[tuple[Link, int]]  # links that are there, with their ifindexes
 class LinkMaker:
     """Makes links in the network namespace of the socket."""
 
-    def __init__(self, netlink: Netlink, program_fd: int) -> None:
+    def __init__(self, netlink: Netlink, guard: Guard) -> None:
         self._netlink = netlink
-        self._filter = filters.bpf_options(program_fd, PROGRAM)
+        self._guard = guard
         self._control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._closing: threading.Thread | None = None
 
@@ -46,6 +46,7 @@ class LinkMaker:
         self._make_all_taps([link for link in wanted if not link.is_veth], made)
         for part in _portions([link for link in wanted if link.is_veth]):
             self._make_veths(part, made)
+        self._set_guard(made)
         return made
 
     def settle(self) -> None:
@@ -54,10 +55,15 @@ class LinkMaker:
             self._closing.join()
             self._closing = None
 
-    def filter(self, index: int) -> Iterator[Request]:
-        """What puts our program at the ingress of a link."""
-        yield filters.add_ingress(index)
-        yield filters.attach(index, self._filter)
+    def _set_guard(self, made: Made) -> None:
+        """One filter for all that were made; without it they do not stay. After
+        the qdiscs: one that finds a filter in its block waits for an RCU grace
+        period (mini_qdisc_pair_swap), and all of them only for one."""
+        error = self._guard.ensure() if made.indexes else None
+        if error is not None:
+            self._netlink.batch([links.delete(index) for index in made.indexes.values()])
+            made.failures |= {name: f"link {name}: {error.strerror}" for name in made.indexes}
+            made.indexes.clear()
 
     def _make_all_taps(self, wanted: Sequence[Link], made: Made) -> None:
         """To close a TAP is to wait for an RCU grace period. When they are many
@@ -76,7 +82,7 @@ class LinkMaker:
                 self._closing.start()
 
     def _make_taps(self, wanted: Sequence[Link], made: Made) -> list[int]:
-        """TAPs are kept only when all is in place: dying before leaves nothing.
+        """TAPs are kept only when they bear our mark: dying before leaves nothing.
         Returns descriptors to be closed."""
         with contextlib.ExitStack() as opened:
             new: _New = []
@@ -119,17 +125,16 @@ class LinkMaker:
         self._netlink.batch([links.delete(i) for link, i in new if link.name in made.failures])
 
     def _furnish(self, new: _New, made: Made) -> None:
-        """Mark new links and put the filter in place. Not link by link: a filter
-        that follows its qdisc at once would wait for an RCU grace period."""
+        """Mark new links and give them their qdiscs."""
         taps = [(link, index) for link, index in new if not link.is_veth]
+        batch = self._netlink.batch
         steps = (
-            (new, [links.adopt(index, link.alias, link.mtu) for link, index in new]),
-            (taps, [filters.remove_queue(index) for _, index in taps]),
-            (new, [filters.add_ingress(index) for _, index in new]),
-            (new, [filters.attach(index, self._filter) for _, index in new]),
+            (new, batch([links.adopt(index, link.alias, link.mtu) for link, index in new])),
+            (taps, batch([filters.remove_queue(index) for _, index in taps])),
+            (new, self._guard.bind([index for _, index in new])),
         )
-        for concerned, requests in steps:
-            for (link, _), error in zip(concerned, self._netlink.batch(requests), strict=True):
+        for concerned, errors in steps:
+            for (link, _), error in zip(concerned, errors, strict=True):
                 if error is not None:
                     made.failures.setdefault(link.name, f"link {link.name}: {error.strerror}")
         for link, index in new:

@@ -113,6 +113,11 @@ class ApplierHost:
         found = json.loads(run("tc", "-json", "filter", "show", "dev", device, "ingress"))
         return [entry["options"] | entry for entry in found if "options" in entry]
 
+    def block(self, device: str) -> str:
+        """The block that the link's ingress qdisc has its filters in; "" if none."""
+        found = json.loads(run("tc", "-json", "qdisc", "show", "dev", device))
+        return "".join(str(qdisc.get("ingress_block", "")) for qdisc in found)
+
     def rows(self, table: str) -> dict[Any, Any]:
         """Unpacked; a key that is a struct becomes the tuple of its fields."""
         key_codec, value_codec = self.datapath.abi.table_types(table)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -159,7 +160,7 @@ def test_a_restart_writes_nothing(host: ApplierHost, intent: Intent) -> None:
         lambda: all("NO-CARRIER" in link["flags"] for link in host.links().values()), "no carrier"
     )
     before = host.everything()
-    notifications = Notifications()
+    notifications = Notifications(block=7)
     assert not host.start().synchronize(state)
     assert notifications.indexes() == set()
     notifications.close()
@@ -280,16 +281,47 @@ def _add_row(host: ApplierHost, _: str) -> None:
     table.put(bytes([32, 0, 0, 0]).ljust(table.key_size, b"\0"), bytes(table.value_size))
 
 
-def _replace_filter(_: ApplierHost, device: str) -> None:
-    place = ("dev", device, "ingress", "pref", "1", "handle", "0x6864646c")
+@contextmanager
+def _other_program() -> Iterator[Path]:
+    """Where a program like ours, but not ours, is pinned."""
     other = Path(f"/sys/fs/bpf/other_{secrets.token_hex(4)}")
     run("bpftool", "prog", "loadall", str(OBJECT), str(other), "type", "classifier")
     try:
-        run("tc", "filter", "replace", *place, "bpf", "da", "object-pinned", str(other / "from_vm"))
+        yield other / "from_vm"
     finally:
         for pin in other.iterdir():
             pin.unlink()
         other.rmdir()
+
+
+_PLACE = ("pref", "1", "handle", "0x6864646c")
+
+
+def _replace_filter(host: ApplierHost, device: str) -> None:
+    with _other_program() as program:
+        at_block = ("block", host.block(device), *_PLACE)
+        run("tc", "filter", "replace", *at_block, "bpf", "da", "object-pinned", str(program))
+
+
+def _delete_filter(host: ApplierHost, device: str) -> None:
+    run("tc", "filter", "delete", "block", host.block(device))
+
+
+def _replace_qdisc(*kind: str) -> Callable[[ApplierHost, str], None]:
+    def damage(_: ApplierHost, device: str) -> None:
+        run("tc", "qdisc", "delete", "dev", device, "ingress")
+        run("tc", "qdisc", "add", "dev", device, *kind)
+
+    return damage
+
+
+def _as_before_blocks(_: ApplierHost, device: str) -> None:
+    """A qdisc and a filter of its own, with a program that is not current."""
+    run("tc", "qdisc", "delete", "dev", device, "ingress")
+    run("tc", "qdisc", "add", "dev", device, "ingress")
+    with _other_program() as program:
+        at_link = ("dev", device, "ingress", *_PLACE)
+        run("tc", "filter", "add", *at_link, "bpf", "da", "object-pinned", str(program))
 
 
 def _rename(_: ApplierHost, device: str) -> None:
@@ -312,15 +344,15 @@ ROW_DAMAGES: dict[str, tuple[Callable[[ApplierHost, str], None], str]] = {
     "added row": (_add_row, "- routes "),
 }
 LINK_DAMAGES: dict[str, tuple[Callable[[ApplierHost, str], None], str]] = {
-    "deleted filter": (
-        _command("tc", "filter", "delete", "dev", "DEVICE", "ingress"),
-        "~ link DEVICE: filter",
-    ),
+    "deleted filter": (_delete_filter, "~ link DEVICE: filter"),
     "deleted qdisc": (
         _command("tc", "qdisc", "delete", "dev", "DEVICE", "ingress"),
         "~ link DEVICE: filter",
     ),
     "replaced filter": (_replace_filter, "~ link DEVICE: filter"),
+    "no block": (_replace_qdisc("ingress"), "~ link DEVICE: filter"),
+    "other block": (_replace_qdisc("ingress_block", "7", "ingress"), "~ link DEVICE: filter"),
+    "earlier release": (_as_before_blocks, "~ link DEVICE: filter"),
     "deleted link": (_command("ip", "link", "delete", "DEVICE"), "+ link DEVICE"),
     "mtu": (_command("ip", "link", "set", "DEVICE", "mtu", "900"), "~ link DEVICE: mtu"),
     "alias": (_command("ip", "link", "set", "DEVICE", "alias", "mine"), "~ link DEVICE: alias"),
@@ -368,6 +400,32 @@ def _damage_and_repair(
     host.assert_has(state)
 
 
+def test_a_program_is_replaced_for_all_links_at_one_stroke(
+    host: ApplierHost, intent: Intent
+) -> None:
+    """Those that an earlier release made keep their own qdisc: its filter can
+    be replaced, but there would be a moment between two qdiscs."""
+    state = intent.state("v1", "v2", "c1")
+    host.start().synchronize(state)
+    early = intent.device("v2")
+    _as_before_blocks(host, early)
+    _replace_filter(host, intent.device("v1"))
+    report = host.start().synchronize(state)
+    assert report.changes == [Action("~", f"link {device}: filter") for device in state.links]
+    assert host.block(early) == ""
+    host.assert_has(state)
+
+
+def test_the_block_goes_with_the_last_link(host: ApplierHost, intent: Intent) -> None:
+    applier = host.start()
+    applier.synchronize(intent.state("v1", "c1"))
+    block = host.block(intent.device("v1"))
+    run("tc", "filter", "show", "block", block)
+    applier.synchronize(HostState())
+    with pytest.raises(subprocess.CalledProcessError):
+        run("tc", "filter", "show", "block", block)
+
+
 def test_damage_in_between_two_audits_of_many_ports_is_found(
     host: ApplierHost, intent: Intent
 ) -> None:
@@ -376,8 +434,12 @@ def test_damage_in_between_two_audits_of_many_ports_is_found(
     applier.synchronize(state)
     applier.audit()
     device = intent.device("v399")
-    run("tc", "filter", "delete", "dev", device, "ingress")
+    run("tc", "qdisc", "delete", "dev", device, "ingress")
     assert applier.audit().changes == [Action("~", f"link {device}: filter")]
+    assert host.block(device) == host.block(intent.device("v0")) != ""
+    _delete_filter(host, device)
+    assert applier.audit().changes == [Action("~", "link: 400")]
+    assert not applier.audit()
 
 
 def test_a_deleted_namespace_is_made_anew(host: ApplierHost, intent: Intent) -> None:
@@ -422,9 +484,8 @@ def test_what_is_not_ours_is_left_alone(host: ApplierHost, intent: Intent) -> No
         "tc",
         "filter",
         "add",
-        "dev",
-        device,
-        "ingress",
+        "block",
+        host.block(device),
         "pref",
         "7",
         "u32",
@@ -449,13 +510,17 @@ def test_a_link_whose_place_for_the_filter_is_taken_is_closed(
     applier = host.start()
     applier.synchronize(state)
     device = intent.device("v1")
-    run("tc", "filter", "delete", "dev", device, "ingress")
+    block = host.block(device)
+    # Without somebody else in our block it would be made anew, and be ours alone.
+    run("ip", "tuntap", "add", "mode", "tap", "name", "tapforeign")
+    run("tc", "qdisc", "add", "dev", "tapforeign", "ingress_block", block, "ingress")
+    run("tc", "filter", "delete", "block", block)
     match = ("u32", "match", "u32", "0", "0")
-    run("tc", "filter", "add", "dev", device, "ingress", "pref", "1", *match)
+    run("tc", "filter", "add", "block", block, "pref", "1", *match)
     applier.audit()
     assert device in applier.pending
     assert "UP" not in host.links()[device]["flags"]
-    run("tc", "filter", "delete", "dev", device, "ingress")
+    run("ip", "link", "delete", "tapforeign")
     assert not applier.audit().failures
     host.assert_has(state)
 

@@ -3,6 +3,7 @@ How soon is a figure of the benchmarks."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -69,6 +70,13 @@ def on_device(command: str) -> Damage:
     return damage
 
 
+def delete_filter(lab: Lab) -> None:
+    """That of all links: it stands in the block that their qdiscs share."""
+    shown = lab.run("tc", "qdisc", "show", "dev", lab.device("c0:0")).stdout
+    (block,) = re.findall(r"ingress_block (\d+)", shown)
+    lab.run("tc", "filter", "delete", "block", block)
+
+
 DAMAGES: dict[str, Damage] = {
     **{
         f"{name} row deleted": delete_row(name) for name in ("ports", "macs", "addresses", "routes")
@@ -79,7 +87,7 @@ DAMAGES: dict[str, Damage] = {
     "addresses row altered": alter_row("addresses"),
     "template altered": alter_row("dhcp6_templates"),
     "foreign row added": add_row,
-    "filter deleted": on_device("tc filter delete dev {dev} ingress"),
+    "filter deleted": delete_filter,
     "qdisc deleted": on_device("tc qdisc delete dev {dev} ingress"),
     "veth deleted": on_device("ip link delete {dev}"),
     "link down": on_device("ip link set {dev} down"),

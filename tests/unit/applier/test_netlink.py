@@ -67,5 +67,11 @@ def test_our_mark_is_the_alias_or_the_group() -> None:
 
 def test_a_filter_is_read_from_its_message() -> None:
     options = nested(2, number(11, 99), number(8, 1))
-    body = struct.pack("=BxxxiIII", 0, 12, filters.HANDLE, 0, 0) + text(1, "bpf") + options
-    assert filters.parse(body) == filters.FilterInfo(12, "bpf", 99, direct_action=True)
+    attributes = text(1, "bpf") + options
+    ours = (filters.HANDLE, 0x68, filters.PRIORITY << 16 | 0x0300)  # ETH_P_ALL, swapped
+    body = struct.pack("=BxxxiIII", 0, -1, *ours) + attributes
+    assert filters.parse(body) == filters.FilterInfo(True, 99, direct_action=True)
+    assert filters.changed_block(body) == 0x68
+    body = struct.pack("=BxxxiIII", 0, 12, filters.HANDLE, 0, 0x20300) + attributes
+    assert not filters.parse(body).is_ours
+    assert filters.changed_block(body) is None
