@@ -20,6 +20,7 @@ from packet_lab import Device, Lab
 from packet_world import CONTAINERS, NICS, STRANGER, World
 from scapy.packet import Packet
 
+from heddle.datapath.flows import Connection, read_connections
 from heddle.datapath.loader import Datapath
 from heddle.datapath.tables import RingBuffer
 from heddle.datapath.testrun import TestRun, run
@@ -34,12 +35,19 @@ OWN_TABLES = (
     "source_prefixes",
     "router_interfaces",
     "routes",
+    "policy_groups",
+    "policy_remotes",
+    "policy_rules",
+    "sets",
+    "set_members",
     "dhcp4_templates",
     "dhcp6_templates",
     "ra_templates",
     "flows",
+    "fragments",
     "drops",
 )
+BY_SLOT = ("counters", "icmp_budgets", "paces", "usage")
 SLOTS = 16  # counter slots that the world uses
 
 
@@ -102,15 +110,14 @@ class Switchboard:
         return told
 
     def state(self) -> dict[str, Any]:
-        """All that packets change: flows, counters, budgets, events."""
+        """All that packets change: flows and their usage, counters, budgets, events."""
         table = self.datapath.table
         slots = [slot.to_bytes(4, "little") for slot in range(SLOTS)]
         self._seen += map(self.datapath.abi.codec("drop_event").unpack, self.events.consume())
         return {
-            "flows": dict(table("flows").items()),
-            "drops": dict(table("drops").items()),
-            "counters": [table("counters").get(slot) for slot in slots],
-            "icmp_budgets": [table("icmp_budgets").get(slot) for slot in slots],
+            **{name: dict(table(name).items()) for name in ("flows", "fragments", "drops")},
+            "total_usage": table("total_usage").get(bytes(4)),
+            **{name: [table(name).get(slot) for slot in slots] for name in BY_SLOT},
             "events": len(self._seen),
         }
 
@@ -136,6 +143,19 @@ class Switchboard:
 
     def flows(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         return self.rows("flows")
+
+    def connections(self) -> list[Connection]:
+        """Both directions of each put together."""
+        return list(read_connections(self.datapath))
+
+    def connection(self) -> Connection:
+        """The only one that there is."""
+        (connection,) = self.connections()
+        return connection
+
+    def usage(self, slot: int) -> int:
+        """Connections that count for a port."""
+        return dict(self.rows("usage"))[slot]["connections"]  # type: ignore[no-any-return]
 
     def counters(self, slot: int) -> dict[str, int]:
         """A port's counters, summed over the CPUs."""
@@ -163,7 +183,8 @@ class Switchboard:
         for name in OWN_TABLES:
             table = self.datapath.table(name)
             table.delete_many(key for key, _ in list(table.items()))
-        for name in ("counters", "icmp_budgets"):
+        self.world.put("total_usage", 0, {"connections": 0})
+        for name in BY_SLOT:
             table = self.datapath.table(name)
             for slot in range(SLOTS):
                 table.put(slot.to_bytes(4, "little"), bytes(table.value_size))

@@ -10,14 +10,17 @@ router main joins web and db; 10.9.0.0/16 leads via gate, a VM, with a
 blackhole and a longer prefix inside; 10.44.0.0/24 leads via router edge,
 which joins db and far; 10.66.0.0/24 goes round in circles between the two;
 10.67.0.0/24 leads via an address that nobody has. The same in IPv6.
+
+All ports have one security group, which allows everything.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from packet_rules import anything, mapped_prefix, write_group
 from scapy.layers.inet6 import (
     ICMPv6ND_RA,
     ICMPv6NDOptMTU,
@@ -49,10 +52,9 @@ def mapped(address: str) -> bytes:
 
 
 def prefix(cidr: str) -> tuple[int, bytes]:
-    """Bits as the LPM tables count them (32 for what stands before), and address."""
-    network = ipaddress.ip_network(cidr)
-    bits = network.prefixlen + (96 if network.version == 4 else 0)
-    return 32 + bits, mapped(str(network.network_address))
+    """Bits as ``routes`` counts them (32 for the router before), and address."""
+    bits, address = mapped_prefix(cidr)
+    return 32 + bits, address
 
 
 def family(cidr: str) -> dict[str, int]:
@@ -160,6 +162,7 @@ ROUTES = (
 # What gate may send from, since main routes it there.
 SOURCE_PREFIXES = ((GATE, "10.9.0.0/16"), (GATE, "fd00:9::/48"))
 
+ALL = 1  # the security group that allows everything
 WEB_SUBNET4, WEB_SUBNET6, LONE_SUBNET4 = 11, 12, 13
 LEASE = 86400
 
@@ -252,6 +255,7 @@ class World:
     # ---- the whole of it -----------------------------------------------
 
     def write(self) -> None:
+        write_group(self, ALL, anything())
         for nic in NICS:
             self.write_port(nic)
             self.write_endpoints(nic)
@@ -260,13 +264,23 @@ class World:
         for route in ROUTES:
             self.write_route(route)
         for nic, cidr in SOURCE_PREFIXES:
-            bits, address = prefix(cidr)
-            key = {"prefix_bits": bits, "ifindex": self.ifindexes[nic.name], "address": address}
-            self.put("source_prefixes", key, family(cidr)["ip_version"])
+            self.put_pair(nic, cidr, nic.mac)
         self.write_services()
         self.write_templates()
 
-    def write_port(self, nic: Nic, **changes: Row) -> None:
+    def put_pair(self, nic: Nic, cidr: str, mac: str) -> None:
+        """Let a port send from a prefix with this MAC."""
+        bits, address = mapped_prefix(cidr)
+        key = {
+            "prefix_bits": 96 + bits,
+            "ifindex": self.ifindexes[nic.name],
+            "mac": mac_bytes(mac),
+            "address": address,
+        }
+        self.put("source_prefixes", key, family(cidr)["ip_version"])
+
+    def write_port(self, nic: Nic, groups: Sequence[int] = (ALL,), **changes: Row) -> None:
+        """A port's row, with other fields than it has by itself."""
         ring = [other for other in NICS if other.network is nic.network]
         following = ring[(ring.index(nic) + 1) % len(ring)]
         row: Mapping[str, Row] = {
@@ -280,8 +294,15 @@ class World:
             "dhcp6_address": ipaddress.ip_address(nic.ipv6).packed,
             "mac": mac_bytes(nic.mac),
             "mtu": nic.network.mtu,
+            "group_count": len(groups),
+            "groups": tuple(groups),
         }
         self.put("ports", self.ifindexes[nic.name], {**row, **changes})
+
+    def open_port(self, nic: Nic) -> None:
+        """Switch port security off."""
+        flags = self.datapath.abi.bits("port_flag", [*nic.flags, "PORT_OPEN"])
+        self.write_port(nic, flags=flags)
 
     def write_endpoints(self, nic: Nic) -> None:
         target, vni = self.ifindexes[nic.name], nic.network.vni

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
+from packet_rules import TCP as TCP_NUMBER
+from packet_rules import Rule, anything, write_group
 from packet_shapes import l3, l4, switched, to_router
 from packet_world import (
     DB,
@@ -47,14 +49,26 @@ def no_change(world: World) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """A frame that is dropped, at which stage, after which change of the rows.
-    ``told``: its sender gets an ICMP error."""
+    """A frame that is dropped, at which stage, after which change of the rows and
+    which frame before it. ``told``: its sender gets an ICMP error. ``blamed``: the
+    port whose rules or limits it breaks, when that is not the sender."""
 
     frame: Packet | bytes
     stage: str
     device: str = "web1"
     change: Callable[[World], None] = no_change
     told: bool = False
+    blamed: str | None = None
+    earlier: Packet | None = None
+
+    @property
+    def counted_at(self) -> str:
+        return self.blamed or self.device
+
+    def prepare(self, board: Switchboard) -> None:
+        self.change(board.world)
+        if self.earlier:
+            assert board.run(self.device, self.earlier).verdict == TC_ACT_REDIRECT
 
 
 def arp(target: str, sender: str = WEB1.ipv4) -> Packet:
@@ -87,6 +101,53 @@ def without_router_interface(world: World) -> None:
     world.delete("router_interfaces", {"router": MAIN, "network": DB.vni})
 
 
+NEVER = 3600 * 10**9  # ns until a used up rate has recovered
+
+
+def use_up(world: World, slot: int, rate: str) -> None:
+    world.put("paces", slot, {rate: time.clock_gettime_ns(time.CLOCK_MONOTONIC) + NEVER})
+
+
+def without_from_vm_rules(world: World) -> None:
+    write_group(world, 2, [rule for rule in anything() if rule.direction == "TO_VM"])
+    world.write_port(WEB1, groups=[2])
+
+
+def without_to_vm_rules(world: World) -> None:
+    write_group(world, 2, [Rule(9, "TO_VM", 4, TCP_NUMBER, ports=(1, 52))])
+    world.write_port(WEB2, groups=[2])
+
+
+def with_one_connection(world: World) -> None:
+    world.write_port(WEB1, connections_max=1)
+
+
+def with_used_up_rate_from_web1(world: World) -> None:
+    world.write_port(WEB1, from_vm_packet_ns=1000, packet_burst=10)
+    use_up(world, WEB1.slot, "from_vm")
+
+
+def with_used_up_rate_to_web2(world: World) -> None:
+    world.write_port(WEB2, to_vm_packet_ns=1000, packet_burst=10)
+    use_up(world, WEB2.slot, "to_vm")
+
+
+def with_used_up_floods(world: World) -> None:
+    use_up(world, WEB1.slot, "flood")
+
+
+def tcp(flags: str) -> Packet:
+    ip = IP(src=WEB1.ipv4, dst=WEB2.ipv4)
+    return Ether(src=WEB1.mac, dst=WEB2.mac) / ip / TCP(sport=7, dport=8, flags=flags)
+
+
+def later_fragment() -> Packet:
+    ip = IP(src=WEB1.ipv4, dst=WEB2.ipv4, proto=17, id=5, frag=10)
+    return Ether(src=WEB1.mac, dst=WEB2.mac) / ip / Raw(bytes(64))
+
+
+# What only a full table shows, test_connections.py tests.
+ELSEWHERE = {"DROP_FLOW_TABLE_FULL"}
 CASES = {
     "DROP_UNKNOWN_PORT": Case(switched(WEB1, WEB2, 4), "STAGE_PARSE", device=STRANGER),
     "DROP_MALFORMED": Case(bytes(switched(WEB1, WEB2, 4))[:-1], "STAGE_PARSE"),
@@ -121,13 +182,38 @@ CASES = {
     "DROP_ROUTED_MULTICAST": Case(to_router(WEB1, MAIN_WEB, "224.0.0.9"), "STAGE_ROUTE"),
     "DROP_ROUTER_SERVICE": Case(to_router(WEB1, MAIN_WEB, MAIN_WEB.ipv4, "tcp"), "STAGE_ROUTE"),
     "DROP_ROUTE_LOOP": Case(to_router(WEB1, MAIN_WEB, "10.66.0.1"), "STAGE_ROUTE"),
+    "DROP_POLICY_FROM_VM": Case(
+        switched(WEB1, WEB2, 4), "STAGE_POLICY", change=without_from_vm_rules
+    ),
+    "DROP_POLICY_TO_VM": Case(
+        switched(WEB1, WEB2, 4), "STAGE_POLICY", change=without_to_vm_rules, blamed="web2"
+    ),
+    "DROP_CONNECTION_INVALID": Case(tcp("SA"), "STAGE_POLICY"),
+    "DROP_FRAGMENT_ORPHAN": Case(later_fragment(), "STAGE_POLICY"),
+    "DROP_CONNECTION_LIMIT": Case(
+        switched(WEB1, WEB2, 4, "tcp"),
+        "STAGE_POLICY",
+        change=with_one_connection,
+        earlier=switched(WEB1, WEB2, 4),
+    ),
+    "DROP_PACKET_RATE_FROM_VM": Case(
+        switched(WEB1, WEB2, 4), "STAGE_FLOW", change=with_used_up_rate_from_web1
+    ),
+    "DROP_PACKET_RATE_TO_VM": Case(
+        switched(WEB1, WEB2, 4), "STAGE_DELIVER", change=with_used_up_rate_to_web2, blamed="web2"
+    ),
+    "DROP_FLOOD_LIMIT": Case(
+        Ether(src=WEB1.mac, dst=BROADCAST) / l3(4, WEB1.ipv4, "255.255.255.255") / l4("udp", 4),
+        "STAGE_DELIVER",
+        change=with_used_up_floods,
+    ),
     "DROP_INTERNAL": Case(
         to_router(WEB1, MAIN_WEB, "192.168.0.2"), "STAGE_ROUTE", change=without_router_interface
     ),
 }
 
 
-@pytest.fixture(params=REASONS)
+@pytest.fixture(params=[name for name in REASONS if name not in ELSEWHERE])
 def reason(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     assert name in CASES, f"{name} of bpf/shared/abi.h has no case in {__file__}"
@@ -141,20 +227,20 @@ def drop(board: Switchboard, case: Case) -> int:
 
 def test_counter(board: Switchboard, reason: str) -> None:
     case = CASES[reason]
-    case.change(board.world)
+    case.prepare(board)
     verdict = drop(board, case)
     assert verdict == (TC_ACT_REDIRECT if case.told else TC_ACT_SHOT)
     size = len(bytes(case.frame))
-    counted = {name: board.drop_count(case.device, name) for name in REASONS}
+    counted = {name: board.drop_count(case.counted_at, name) for name in REASONS}
     assert counted.pop(reason) == {"packets": 1, "bytes": size}
     assert all(count["packets"] == 0 for count in counted.values())
     drop(board, case)
-    assert board.drop_count(case.device, reason) == {"packets": 2, "bytes": 2 * size}
+    assert board.drop_count(case.counted_at, reason) == {"packets": 2, "bytes": 2 * size}
 
 
 def test_event(board: Switchboard, reason: str) -> None:
     case, frame = CASES[reason], bytes(CASES[reason].frame)
-    case.change(board.world)
+    case.prepare(board)
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     drop(board, case)
     after = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
@@ -164,7 +250,8 @@ def test_event(board: Switchboard, reason: str) -> None:
     assert event == {
         "kind": ABI.value("EVENT_DROP"),
         "reason": ABI.value(reason),
-        "ifindex": board.devices[case.device].ifindex,
+        "ifindex": board.devices[case.counted_at].ifindex,
+        "from_ifindex": board.devices[case.device].ifindex,
         "length": len(frame),
         "stage": ABI.value(case.stage),
         "captured": len(captured),
@@ -175,9 +262,11 @@ def test_event(board: Switchboard, reason: str) -> None:
 def test_trace_tells_it_and_changes_nothing(board: Switchboard, reason: str) -> None:
     """``Switchboard.trace`` compares flows, counters, budgets and events."""
     case = CASES[reason]
-    case.change(board.world)
+    case.prepare(board)
     told = board.trace(case.device, case.frame)
     assert told.drop_reason == ABI.value(reason)
+    device = board.devices[case.device].ifindex
+    assert (told.blamed_ifindex or device) == board.devices[case.counted_at].ifindex
     stages = [stage.name for stage, decision in told.decisions if decision.name == "DECISION_DROP"]
     assert stages == [case.stage]
     assert told.verdict == drop(board, case)
@@ -185,7 +274,7 @@ def test_trace_tells_it_and_changes_nothing(board: Switchboard, reason: str) -> 
 
 
 def test_every_case_is_a_reason() -> None:
-    assert set(CASES) == set(REASONS)
+    assert set(CASES) | ELSEWHERE == set(REASONS)
 
 
 # ---- events are samples ------------------------------------------------------------
@@ -262,5 +351,6 @@ def test_whatever_a_byte_becomes_it_is_told(board: Switchboard, name: str) -> No
             assert decisions & {"DECISION_CONSUMED", "DECISION_DELIVER_COPIES"}, frame.hex(" ")
     assert board.drop_count("web1", "DROP_INTERNAL")["packets"] == 0
     web = {nic.slot for nic in NICS if nic.network is WEB1.network}
-    strays = [flow for _, flow in board.flows() if flow["to_slot"] not in web and not flow["hops"]]
+    decided = [flow for _, flow in board.flows() if flow["ifindex"]]
+    strays = [flow for flow in decided if flow["to_slot"] not in web and not flow["hops"]]
     assert strays == [], "into another network without a router"

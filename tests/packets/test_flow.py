@@ -6,6 +6,7 @@ That hit and miss give the same frame, every test of this folder checks (see
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ from packet_world import (
     mac_bytes,
     mapped,
 )
-from scapy.layers.inet import ICMP, IP
+from scapy.layers.inet import ICMP
 from scapy.layers.inet6 import ICMPv6ND_NA, IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
@@ -34,47 +35,109 @@ from tests.packets.conftest import Sent, Switchboard
 
 Send = Callable[..., Sent]
 VERSIONS = (4, 6)
+SECOND = 10**9
+COARSE_NS = 20_000_000  # used_at is of a clock that ticks every 1 to 10 ms
 
 
-def only_flow(board: Switchboard) -> tuple[dict[str, Any], dict[str, Any]]:
-    (flow,) = board.flows()
-    return flow
+def entry(board: Switchboard, role: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Key and value of the only entry that has the role."""
+    number = board.world.value(role)
+    ((key, flow),) = [each for each in board.flows() if each[1]["role"] == number]
+    return key, flow
+
+
+def times(flow: dict[str, Any]) -> dict[str, int]:
+    return {name: flow.pop(name) for name in ("opened_at", "used_at", "alarm_at")}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_a_routed_flow_remembers(board: Switchboard, version: int) -> None:
-    board.run("web1", to_router(WEB1, MAIN_WEB, FAR1.address(version)))
-    key, flow = only_flow(board)
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    frame = to_router(WEB1, MAIN_WEB, FAR1.address(version))
+    board.run("web1", frame)
+    after = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    key, flow = entry(board, "FLOW_OPENER")
     assert key == {
         "ifindex": board.devices["web1"].ifindex,
         "source_port_be": 33000,
         "destination_port_be": 53,
         "l4_protocol": 17,
-        "fragment": board.world.value("FRAGMENT_NONE"),
         "source": mapped(WEB1.address(version)),
         "destination": mapped(FAR1.address(version)),
     }
-    epoch_slot = WEB.vni % board.world.value("EPOCH_SLOTS")
+    at = times(flow)
+    assert before <= at["opened_at"] <= after
+    assert before - COARSE_NS <= at["used_at"] <= after
+    assert at["alarm_at"] == at["opened_at"] + 30 * SECOND
+    value = board.world.value
+    epoch_slot = WEB.vni % value("EPOCH_SLOTS")
+    epoch = dict(board.rows("epochs"))[epoch_slot]
     assert flow == {
         "received_macs": mac_bytes(MAIN_WEB.mac) + mac_bytes(WEB1.mac),
         "sent_macs": mac_bytes(FAR1.mac) + mac_bytes(EDGE_FAR.mac),
         "ifindex": board.devices["far1"].ifindex,
-        "epoch": dict(board.rows("epochs"))[epoch_slot],
+        "epoch": epoch,
         "from_slot": WEB1.slot,
         "to_slot": FAR1.slot,
+        "shaper": 0,
         "epoch_slot": epoch_slot,
         "mtu": FAR1.network.mtu,
-        "flags": 0,
+        "flags": value("FLOW_SETTLED"),
         "hops": 2,
+        "dscp": 0,
+        "packets": 1,
+        "bytes": len(bytes(frame)),
+        "other_ifindex": board.devices["far1"].ifindex,
+        "role": value("FLOW_OPENER"),
+        "state": value("CONNECTION_NEW"),
+        "connection_flags": 0,
+        "policy_epoch": epoch,
+        "from_rule": {4: 1, 6: 2}[version],
+        "to_rule": {4: 3, 6: 4}[version],
     }
+
+
+@pytest.mark.parametrize("kind", L4_NAMES)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_other_direction_has_an_entry_from_the_start(
+    board: Switchboard, version: int, kind: str
+) -> None:
+    """It knows to whom it replies; what to do with a reply, the first one tells."""
+    board.run("web1", to_router(WEB1, MAIN_WEB, DB1.address(version), kind))
+    key, flow = entry(board, "FLOW_REPLY")
+    opener_key, _ = entry(board, "FLOW_OPENER")
+    reply_type = {4: 0, 6: 129}[version] << 8
+    ports = {"source_port_be": opener_key["destination_port_be"], "destination_port_be": 33000}
+    echo = {"source_port_be": 7, "destination_port_be": reply_type}
+    assert key == {
+        "ifindex": board.devices["db1"].ifindex,
+        "l4_protocol": opener_key["l4_protocol"],
+        "source": mapped(DB1.address(version)),
+        "destination": mapped(WEB1.address(version)),
+        **(echo if kind == "echo" else ports),
+    }
+    assert (flow["ifindex"], flow["other_ifindex"]) == (0, board.devices["web1"].ifindex)
+    assert (flow["packets"], flow["epoch"]) == (0, 0)
 
 
 def test_what_a_switched_flow_remembers(board: Switchboard) -> None:
     board.run("web1", switched(WEB1, WEB3, 4))
-    _, flow = only_flow(board)
+    _, flow = entry(board, "FLOW_OPENER")
     assert flow["received_macs"] == flow["sent_macs"] == mac_bytes(WEB3.mac) + mac_bytes(WEB1.mac)
     assert (flow["hops"], flow["mtu"]) == (0, WEB.mtu)
-    assert flow["flags"] == board.world.value("FLOW_PEER")
+    assert flow["flags"] == board.world.value("FLOW_PEER") | board.world.value("FLOW_SETTLED")
+
+
+def test_ports_without_security_need_one_entry(board: Switchboard) -> None:
+    """No connection: each direction is for itself."""
+    for nic in (WEB1, WEB2):
+        board.world.open_port(nic)
+    board.run("web1", switched(WEB1, WEB2, 4))
+    ((_, flow),) = board.flows()
+    assert flow["role"] == board.world.value("FLOW_UNTRACKED")
+    told = board.trace("web1", switched(WEB1, WEB2, 4))
+    assert told.decision("STAGE_FLOW") == "DECISION_FLOW_HIT"
+    assert told.decision("STAGE_POLICY") == "DECISION_POLICY_OPEN"
 
 
 @pytest.mark.parametrize("kind", L4_NAMES)
@@ -118,7 +181,8 @@ def test_stale_flow_is_decided_again(board: Switchboard, send: Send) -> None:
     assert told.decision("STAGE_FLOW") == "DECISION_FLOW_STALE"
     assert told.cached_ifindex == 0
     send("web1", frame).arrives("gate", forwarded(frame, MAIN_DB.mac, GATE.mac))
-    assert len(board.flows()) == 1
+    assert board.connection().to_ifindex == target, "the connection with db1 is over"
+    assert len(board.flows()) == 2
 
 
 def test_stale_flow_may_end_in_a_drop(board: Switchboard, send: Send) -> None:
@@ -143,7 +207,7 @@ def test_other_macs_are_no_hit(board: Switchboard, send: Send) -> None:
     direct = switched(WEB1, WEB2, 4)
     assert board.trace("web1", direct).decision("STAGE_FLOW") == "DECISION_FLOW_MISS"
     send("web1", direct).arrives("web2", direct)
-    assert len(board.flows()) == 1
+    assert board.connection().packets == 4, "it is the same connection"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -163,23 +227,11 @@ def test_large_packet_of_a_known_flow_is_not_forwarded(send: Send, version: int)
     assert send("web1", large).reason == "DROP_TOO_BIG"
 
 
-def test_each_fragment_kind_is_a_flow_of_its_own(board: Switchboard, send: Send) -> None:
-    def fragment(**fields: object) -> Ether:
-        ip = IP(src=WEB1.ipv4, dst=WEB2.ipv4, proto=17, id=3, **fields)
-        return Ether(src=WEB1.mac, dst=WEB2.mac) / ip / Raw(b"\x00\x07\x00\x08" + bytes(20))
-
-    for frame in (fragment(flags="MF"), fragment(flags="MF", frag=3), fragment(frag=6)):
-        send("web1", frame).arrives("web2", frame)
-    kinds = {(key["fragment"], key["destination_port_be"]) for key, _ in board.flows()}
-    value = board.world.value
-    assert kinds == {(value("FRAGMENT_FIRST"), 8), (value("FRAGMENT_LATER"), 0)}
-
-
 def test_pings_are_told_apart_by_identifier(board: Switchboard) -> None:
     for identifier in (1, 2, 2):
         frame = Ether(src=WEB1.mac, dst=WEB2.mac) / l3(4, WEB1.ipv4, WEB2.ipv4)
         board.run("web1", frame / ICMP(id=identifier))
-    assert sorted(key["source_port_be"] for key, _ in board.flows()) == [1, 2]
+    assert sorted(ping.source_port for ping in board.connections()) == [1, 2]
 
 
 def test_what_is_answered_flooded_or_dropped_is_not_remembered(board: Switchboard) -> None:
@@ -206,18 +258,3 @@ def test_neighbor_messages_between_vms_are_never_remembered(board: Switchboard) 
         board.send("web1", frame).arrives("web2", frame)
         assert board.trace("web1", frame).decision("STAGE_FLOW") == "DECISION_FLOW_NONE"
     assert board.flows() == []
-
-
-def test_full_table_lets_old_flows_go(board: Switchboard, send: Send) -> None:
-    """LRU: a table full of strangers neither stops nor slows a new flow."""
-    table = board.datapath.table("flows")
-    key_codec, value_codec = board.datapath.abi.table_types("flows")
-    value = value_codec.pack({"ifindex": 1})
-    table.put_many(
-        (key_codec.pack({"ifindex": 1, "source": number.to_bytes(16, "big")}), value)
-        for number in range(table.max_entries + table.max_entries // 8)
-    )
-    frame = to_router(WEB1, MAIN_WEB, DB1.ipv4)
-    board.run("web1", frame)
-    assert board.trace("web1", frame).decision("STAGE_FLOW") == "DECISION_FLOW_HIT"
-    send("web1", frame).arrives("db1", forwarded(frame, MAIN_DB.mac, DB1.mac))
