@@ -17,7 +17,17 @@ from hypothesis import strategies as st
 
 from heddle.errors import TopologyError
 from heddle.intent.expand import expand
-from heddle.intent.model import AnyResource, Kind, Network, Port, Router, Subnet
+from heddle.intent.model import (
+    AddressGroup,
+    AnyResource,
+    Kind,
+    Network,
+    Port,
+    Router,
+    SecurityGroup,
+    SecurityGroupRule,
+    Subnet,
+)
 from heddle.intent.names import PROJECT_ORIGIN
 from heddle.intent.plan import plan
 from heddle.intent.reference import TABLES
@@ -47,17 +57,98 @@ def networks(draw: st.DrawFn) -> dict[str, Any]:
     return found
 
 
+PREFIXES = ["192.0.2.0/24", "192.0.2.7", "0.0.0.0/0", "2001:db8::/48", "::/0"]
+
+
+@st.composite
+def rules(draw: st.DrawFn, groups: list[str]) -> dict[str, Any]:
+    """A rule that is right by itself."""
+    rule: dict[str, Any] = {"direction": draw(st.sampled_from(["from_vm", "to_vm"]))}
+    protocol = draw(st.sampled_from([None, "tcp", "udp", 132, 99, "icmp", "icmpv6"]))
+    remote = draw(st.sampled_from([None, "remote", "remote_group", "address_group"]))
+    if protocol is not None:
+        rule["protocol"] = protocol
+    if protocol in ("tcp", "udp", 132) and draw(st.booleans()):
+        rule["ports"] = draw(st.sampled_from([80, "80-443"]))
+    if str(protocol).startswith("icmp") and draw(st.booleans()):
+        rule["icmp_type"] = draw(st.sampled_from([0, 8]))
+        if draw(st.booleans()):
+            rule["icmp_code"] = 0
+    only = {"icmp": "4", "icmpv6": "6"}.get(str(protocol))
+    if remote == "remote":
+        fitting = [one for one in PREFIXES if only in (None, "6" if ":" in one else "4")]
+        rule["remote"] = draw(st.sampled_from(fitting))
+    elif remote == "remote_group":
+        rule["remote_group"] = draw(st.sampled_from([*groups, "default"]))
+    elif remote == "address_group":
+        rule["address_group"] = "offices"
+    elif only is None and draw(st.booleans()):
+        rule["ethertype"] = draw(st.sampled_from(["ipv4", "ipv6"]))
+    return rule
+
+
+def meanings(group: str, rule: dict[str, Any]) -> set[tuple[object, ...]]:
+    """What a rule allows, per IP version, worked out from the file alone."""
+    remote = rule.get("remote")
+    remote = str(ip_network(remote)) if remote else None
+    versions = {4, 6}
+    if remote is not None:
+        versions &= {6 if ":" in remote else 4}
+    if "ethertype" in rule:
+        versions &= {int(rule["ethertype"][-1])}
+    versions -= {"icmp": {6}, "icmpv6": {4}}.get(rule.get("protocol"), set())
+    keys = ("direction", "protocol", "ports", "icmp_type", "icmp_code")
+    rest = [rule.get(key) for key in (*keys, "remote_group", "address_group")]
+    everything = (None, "0.0.0.0/0", "::/0")
+    end = None if remote in everything else remote
+    return {(group, version, end, *rest) for version in versions}
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> dict[str, Any]:
+    """The sections of a file about groups, without mistakes."""
+    names = draw(st.lists(st.sampled_from(["web", "db", "all"]), unique=True))
+    groups: dict[str, Any] = {}
+    for name in names:
+        seen: set[tuple[object, ...]] = set()
+        groups[name] = []
+        for rule in draw(st.lists(rules(names), max_size=6)):
+            found = meanings(name, rule)
+            if not found & seen:
+                groups[name].append(rule)
+                seen |= found
+    entries = draw(st.lists(st.sampled_from(PREFIXES), unique=True))
+    return {"address_groups": {"offices": entries}, "security_groups": groups}
+
+
+@st.composite
+def nic_policies(draw: st.DrawFn, groups: list[str]) -> dict[str, Any]:
+    """Keys of a NIC about what may pass, and how fast."""
+    keys: dict[str, Any] = {}
+    if draw(st.booleans()):
+        keys["port_security"] = False
+    elif draw(st.booleans()):
+        names = st.lists(st.sampled_from([*groups, "default"]), unique=True)
+        keys["security_groups"] = draw(names)
+    if draw(st.booleans()):
+        keys["rate"] = draw(st.sampled_from([{}, {"from_vm": "1mbit"}, {"packets_to_vm": 10}]))
+    if draw(st.booleans()):
+        keys["dscp"] = draw(st.integers(0, 63))
+    return keys
+
+
 @st.composite
 def topologies(draw: st.DrawFn) -> dict[str, Any]:
     """The data of a topology file without mistakes."""
     nets = draw(networks())
+    groups = draw(policies())
     some_networks = st.lists(st.sampled_from(sorted(nets)), unique=True)
     machines: dict[str, Any] = {}
     free = {name: iter(range(20, 30)) for name in nets}
     for name in draw(st.lists(st.sampled_from(MACHINES), unique=True)):
         nics = []
         for network in draw(st.lists(st.sampled_from(sorted(nets)), max_size=3)):
-            nic: dict[str, Any] = {"network": network}
+            nic = {"network": network, **draw(nic_policies(sorted(groups["security_groups"])))}
             host = next(free[network], None)
             if host is not None and draw(st.booleans()):
                 nic["address"] = f"10.{NETWORKS.index(network)}.0.{host}"
@@ -67,6 +158,7 @@ def topologies(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "version": 1,
         "networks": nets,
+        **groups,
         "routers": {"main": {"networks": draw(some_networks)}},
         "machines": machines,
     }
@@ -213,13 +305,18 @@ def test_ids_do_not_depend_on_the_store(first: dict[str, Any], second: dict[str,
 @many
 @given(topologies(), topologies())
 def test_nothing_is_given_out_twice(first: dict[str, Any], second: dict[str, Any]) -> None:
-    resources = resources_of(second, apply(first, EMPTY))
+    stored = apply(first, EMPTY)
+    resources = resources_of(second, stored)
     claims: Counter[tuple[str, ...]] = Counter()
     for one in resources:
+        claims["id", one.id] += 1
+        claims["name", one.kind, one.name] += 1
         if isinstance(one, Network):
             claims["vni", str(one.vni)] += 1
-        elif isinstance(one, Subnet | Router):
+        elif isinstance(one, Subnet | Router | SecurityGroupRule):
             claims[one.kind, str(one.number)] += 1
+        elif isinstance(one, AddressGroup | SecurityGroup):
+            claims["set", str(one.number)] += 1
         elif isinstance(one, Port):
             claims["mac", one.mac] += 1
             claims["nic", one.machine_id, str(one.nic)] += 1
@@ -270,3 +367,43 @@ def test_who_stays_keeps_mac_number_and_open_addresses(
         if isinstance(port, Port) and isinstance(old, Port):
             assert (port.mac, port.nic) == (old.mac, old.nic)
             assert port.fixed_ips == old.fixed_ips
+
+
+@many
+@given(policies())
+def test_rules_become_what_they_mean(data: dict[str, Any]) -> None:
+    """One object per meaning and IP version, under a name of its own."""
+    wanted = set()
+    for group, listed in data["security_groups"].items():
+        for rule in listed:
+            wanted |= meanings(group, rule)
+    resources = resources_of({"version": 1, **data}, EMPTY)
+    ids = {one.id: one.name for one in resources}
+    found = {}
+    for one in resources:
+        if isinstance(one, SecurityGroupRule) and one.origin != PROJECT_ORIGIN:
+            found[_meaning(one, ids)] = one.name
+    assert set(found) == wanted
+    assert len(set(found.values())) == len(wanted)
+
+
+def _meaning(rule: SecurityGroupRule, names: dict[str, str]) -> tuple[object, ...]:
+    """As ``meanings`` has it, from the object."""
+    protocols = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmpv6"}
+    ports = None
+    icmp = (None, None)
+    if rule.protocol in (1, 58):
+        icmp = (rule.port_min, rule.port_max)
+    elif rule.port_min is not None:
+        ports = {80: 80, 443: "80-443"}[rule.port_max or 0]
+    return (
+        names[rule.security_group_id],
+        rule.ip_version,
+        rule.remote_cidr,
+        rule.direction.value,
+        protocols.get(rule.protocol or 0, rule.protocol),
+        ports,
+        *icmp,
+        names.get(rule.remote_group_id or ""),
+        names.get(rule.address_group_id or ""),
+    )
