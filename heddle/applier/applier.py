@@ -1,7 +1,8 @@
 """Makes the kernel match the compiled state, in a declared order.
 
-    namespaces -> links (made down, marked, filtered) -> epochs odd -> rows ->
-    links up -> epochs even -> links removed -> namespaces removed
+    namespaces -> links (made down, marked, filtered), the shaper -> epochs odd
+    -> limits of senders -> rows -> links up -> epochs even -> links removed ->
+    limits and namespaces removed
 
 Every step may be the last before a crash. What the kernel holds is the only
 record of what has been done: the next ``synchronize`` reads all of it back,
@@ -18,6 +19,7 @@ from heddle.applier.kernel import Kernel
 from heddle.applier.placement import Facts, Links
 from heddle.applier.report import Action, Report
 from heddle.applier.rows import Rows
+from heddle.applier.shaper import Shaper
 from heddle.compiler.state import TABLE_ORDER, HostDelta, HostState, RowKey
 from heddle.errors import KernelError
 
@@ -38,10 +40,13 @@ class _Work:
 
 
 class Applier:
-    """One host's applier. Call ``synchronize`` first. Not for use by two threads at once."""
+    """One host's applier. Call ``synchronize`` first. Not for use by two threads
+    at once. ``capacity``: what the ports of the host may send together, in bits
+    per second; 0: nobody said."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, capacity: int = 0) -> None:
         self._kernel = kernel
+        self._capacity = capacity
         self._reset()
 
     def _reset(self) -> None:
@@ -50,13 +55,14 @@ class Applier:
         self._links = Links(self._kernel)
         self._rows = Rows(self._kernel, self._links.indexes)
         self._epochs = Epochs(self._kernel)
+        self._shaper = Shaper(self._kernel, self._links.indexes, self._rows.slot_of, self._capacity)
 
     @property
     def pending(self) -> dict[str, str]:
         """Why what is wanted is not in place yet, by device where a device is
         concerned, else by what it is. All of it is tried again by ``audit``."""
         errors = {f"namespace {name}": text for name, text in self._namespace_failures.items()}
-        errors |= self._rows.pending() | self._links.failures
+        errors |= self._rows.pending() | self._shaper.failures | self._links.failures
         if self._epochs.error:
             errors["epochs"] = self._epochs.error
         return errors
@@ -69,9 +75,11 @@ class Applier:
         self._reset()
         self._namespaces = set(state.namespaces)
         self._links.wanted.update(state.links)
+        self._shaper.want(state.links)
         self._rows.wanted.update(state.rows)
         facts, strays = self._links.read()
         self._links.adopt(facts)
+        self._shaper.read()
         self._rows.read()
         self._epochs.read()
         whole = self._kernel.namespaces()
@@ -90,6 +98,7 @@ class Applier:
         for name, is_wanted in delta.namespaces.items():
             (self._namespaces.add if is_wanted else self._namespaces.discard)(name)
         facts = self._links.want(delta.links)
+        self._shaper.want(delta.links)
         self._rows.want(delta.rows)
         return self._carry_out(
             _Work(
@@ -106,6 +115,7 @@ class Applier:
         changes, and some others each time."""
         work = _Work(namespaces=self._missing_namespaces() | set(self._namespace_failures))
         facts = self._links.altered()
+        self._shaper.audit(self._links.suspects)
         if facts is None:
             facts, work.strays = self._links.read()
         work.links = self._links.failed() | self._links.severed(work.namespaces) | facts
@@ -119,11 +129,12 @@ class Applier:
         report = Report()
         self._add_namespaces(work.namespaces, report)
         placement = self._links.place(work.links, report)
-        if placement.moved:
+        if self._shaper.place(report) or placement.moved:
             work.tables |= self._rows.device_tables()
         waiting = self._rows.affected(placement.new)
         plans = self._rows.plan(work.rows | waiting, work.tables)
         slots = self._stale(work, bool(plans), bool(work.tables or waiting))
+        self._shaper.write(report)
         if plans:
             self._epochs.begin(slots)
             self._rows.write(plans, report)
@@ -132,6 +143,7 @@ class Applier:
         self._rows.release_slots(work.rows)
         placement.plan.removed |= work.strays
         self._links.remove(placement.plan, report)
+        self._shaper.clear(report)
         self._remove_namespaces(work.namespaces, report)
         report.failures |= self.pending
         return report

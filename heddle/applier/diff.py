@@ -6,13 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from heddle.applier.kernel import Aspect, LinkFact, LinkFix, Peer
+from heddle.applier.shaping import Allowance, allowance_to_vm
 from heddle.compiler.state import Link
 
 
 @dataclass(slots=True)
 class LinkPlan:
     """What is to be done about links. A replaced link is in ``replaced`` and,
-    to be made anew, in ``made``; ``raised`` are those that are in place but down."""
+    to be made anew, in ``made``; ``raised`` are those that are in place but down,
+    or lose a limit: after the rows."""
 
     made: list[Link] = field(default_factory=list)
     replaced: dict[str, int] = field(default_factory=dict)
@@ -81,6 +83,7 @@ def aspects(link: Link, fact: LinkFact) -> frozenset[Aspect]:
         Aspect.ALIAS: fact.alias != link.alias,
         Aspect.MTU: fact.mtu != link.mtu,
         Aspect.FILTER: not fact.filtered,
+        Aspect.TO_VM: fact.to_vm != limit(link),
     }
     return frozenset(aspect for aspect, is_wrong in wrong.items() if is_wrong)
 
@@ -100,6 +103,7 @@ def presumed(link: Link, index: int) -> LinkFact:
         multiqueue=link.multiqueue,
         filtered=True,
         peer=peer,
+        to_vm=limit(link),
     )
 
 
@@ -132,11 +136,20 @@ def _must_be_replaced(link: Link, fact: LinkFact) -> bool:
 
 
 def _diff_link(plan: LinkPlan, link: Link, fact: LinkFact) -> None:
-    wrong = aspects(link, fact)
+    wrong = set(aspects(link, fact))
+    later = set() if fact.up or Aspect.NAME in wrong else {Aspect.UP}
+    if link.shaping.to_vm is None and Aspect.TO_VM in wrong:
+        wrong.remove(Aspect.TO_VM)
+        later.add(Aspect.TO_VM)
     if wrong:
-        plan.fixed.append(LinkFix(fact.ifindex, link, wrong))
-    if not fact.up and Aspect.NAME not in wrong:
-        plan.raised.append(LinkFix(fact.ifindex, link, frozenset({Aspect.UP})))
+        plan.fixed.append(LinkFix(fact.ifindex, link, frozenset(wrong)))
+    if later:
+        plan.raised.append(LinkFix(fact.ifindex, link, frozenset(later)))
+
+
+def limit(link: Link) -> Allowance | None:
+    """What limits a link of what the VM is sent."""
+    return allowance_to_vm(link.shaping.to_vm) if link.shaping.to_vm else None
 
 
 def without_peer(fact: LinkFact) -> LinkFact:

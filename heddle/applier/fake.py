@@ -8,11 +8,13 @@ afterwards is what a real kernel would hold.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from heddle.applier.kernel import Abi, Aspect, LinkFact, LinkFix, Made, Peer
+from heddle.applier.diff import limit
+from heddle.applier.kernel import Abi, Aspect, LinkFact, LinkFix, Made, Peer, ShaperFact
+from heddle.applier.shaping import Allowance
 from heddle.compiler.state import TABLE_ORDER, Link
 from heddle.datapath.codec import Codec, Row
 from heddle.errors import KernelError
@@ -75,12 +77,24 @@ class FakeLink:
     filtered: bool = False
     mark: bool = False
     peer: Peer | None = None
+    to_vm: Allowance | None = None
+
+
+@dataclass
+class FakeShaper:
+    """The pair of the fake kernel: ifindexes, the class of the host, those of ports."""
+
+    ends: tuple[int, int]
+    host: Allowance
+    whole: bool = False
+    allowances: dict[int, Allowance] = field(default_factory=dict)
 
 
 @dataclass
 class FakeKernel:
     """Implements ``Kernel``. Tests look at, and damage, its public fields:
-    ``all_links`` by ifindex, ``tables`` by name, ``spaces`` by name (True: ours)."""
+    ``all_links`` by ifindex, ``tables`` by name, ``spaces`` by name (True: ours),
+    ``shaper``, which is no link among the others."""
 
     abi: Abi = field(default_factory=PlainAbi)
     all_links: dict[int, FakeLink] = field(default_factory=dict)
@@ -88,6 +102,7 @@ class FakeKernel:
         default_factory=lambda: {table: {} for table in _TABLES}
     )
     spaces: dict[str, bool] = field(default_factory=dict)
+    shaper: FakeShaper | None = None
     counters: dict[int, int] = field(default_factory=dict)
     steps: list[str] = field(default_factory=list)  # every write so far
     reads: list[str] = field(default_factory=list)
@@ -226,6 +241,8 @@ class FakeKernel:
             link.mtu = wanted.mtu
         elif aspect is Aspect.FILTER:
             link.filtered = True
+        elif aspect is Aspect.TO_VM:
+            link.to_vm = limit(wanted)
         else:
             link.up = True
 
@@ -243,6 +260,67 @@ class FakeKernel:
         for link in links:
             del self.all_links[link.index]
             self._altered.add(link.index)
+
+    # ---- the shaper ------------------------------------------------------
+
+    def read_shaper(self, host: Allowance) -> ShaperFact | None:
+        found = self.shaper
+        if found is None:
+            return None
+        whole = found.whole and found.host == host
+        return ShaperFact(found.ends, whole, dict(found.allowances))
+
+    def make_shaper(self, host: Allowance) -> ShaperFact:
+        if self.shaper is None:
+            self._step("shaper +")
+            self._last_index += 2
+            self.shaper = FakeShaper((self._last_index - 1, self._last_index), host)
+        self._step("shaper ~")
+        self.shaper.host, self.shaper.whole = host, True
+        self._altered.update(self.shaper.ends)
+        return ShaperFact(self.shaper.ends, True, dict(self.shaper.allowances))
+
+    def remove_shaper(self, index: int, minors: Sequence[int]) -> None:
+        self._step("shaper -")
+        self.damage_shaper(None)
+
+    def damage_shaper(self, left: FakeShaper | None) -> None:
+        """What somebody else makes of the pair."""
+        if self.shaper is not None:
+            self._altered.update(self.shaper.ends)
+        self.shaper = left
+
+    def put_allowances(
+        self, index: int, wanted: Mapping[int, Allowance], damaged: Set[int]
+    ) -> dict[int, str]:
+        def put(minor: int) -> None:
+            self._shaper_at(index).allowances[minor] = wanted[minor]
+
+        return self._each_allowance("+", wanted, put)
+
+    def drop_allowances(self, index: int, minors: Sequence[int]) -> dict[int, str]:
+        def drop(minor: int) -> None:
+            self._shaper_at(index).allowances.pop(minor, None)
+
+        return self._each_allowance("-", minors, drop)
+
+    def _each_allowance(
+        self, verb: str, minors: Iterable[int], change: Callable[[int], None]
+    ) -> dict[int, str]:
+        failures = {}
+        for minor in minors:
+            try:
+                self._step(f"allowance {verb} {minor}")
+                change(minor)
+            except KernelError as error:
+                failures[minor] = str(error)
+        return failures
+
+    def _shaper_at(self, index: int) -> FakeShaper:
+        if self.shaper is None or self.shaper.ends[0] != index:
+            raise KernelError("no such device")
+        self._altered.update(self.shaper.ends)
+        return self.shaper
 
     # ---- tables ----------------------------------------------------------
 
@@ -298,4 +376,5 @@ def _fact(link: FakeLink) -> LinkFact:
         multiqueue=link.multiqueue,
         filtered=link.filtered,
         peer=link.peer,
+        to_vm=link.to_vm,
     )

@@ -8,11 +8,12 @@ is as it was before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+from heddle.applier.shaping import Allowance
 from heddle.compiler.state import Link
 from heddle.datapath.codec import Codec
 
@@ -27,7 +28,8 @@ class Peer(NamedTuple):
 
 class LinkFact(NamedTuple):
     """A link that bears our mark, as it is. ``filtered``: our program is at its
-    ingress. ``peer`` is None for a TAP, and where it was not asked for."""
+    ingress. ``peer`` is None for a TAP, and where it was not asked for. ``to_vm``
+    is its limit of bandwidth."""
 
     ifindex: int
     name: str
@@ -38,6 +40,7 @@ class LinkFact(NamedTuple):
     multiqueue: bool
     filtered: bool
     peer: Peer | None = None
+    to_vm: Allowance | None = None
 
 
 class Aspect(Enum):
@@ -47,6 +50,7 @@ class Aspect(Enum):
     ALIAS = "alias"
     MTU = "mtu"
     FILTER = "filter"
+    TO_VM = "bandwidth"  # what limits it of what the VM is sent
     UP = "up"
 
 
@@ -64,6 +68,16 @@ class Made:
 
     indexes: dict[str, int]
     failures: dict[str, str]
+
+
+class ShaperFact(NamedTuple):
+    """The pair of links through which shaped ports send: ifindexes of the end
+    with the classes and of the other, whether all but the classes of ports is
+    right, and those by minor number (DAMAGED: to be made anew)."""
+
+    ends: tuple[int, int]
+    whole: bool
+    allowances: dict[int, Allowance]
 
 
 class Abi(Protocol):
@@ -127,6 +141,32 @@ class Kernel(Protocol):
 
     def remove_links(self, indexes: Mapping[str, int]) -> dict[str, str]:
         """Remove links (name -> ifindex); one that is gone already is no failure."""
+        ...
+
+    # ---- the shaper ------------------------------------------------------
+
+    def read_shaper(self, host: Allowance) -> ShaperFact | None:
+        """The pair, which is to have a class for the whole host; None: it is
+        not there. KernelError when a link of the name is not ours."""
+        ...
+
+    def make_shaper(self, host: Allowance) -> ShaperFact:
+        """Make or mend the pair. KernelError when that can't be done."""
+        ...
+
+    def remove_shaper(self, index: int, minors: Sequence[int]) -> None:
+        """Remove the pair, when what waits in its classes has left. KernelError."""
+        ...
+
+    def put_allowances(
+        self, index: int, wanted: Mapping[int, Allowance], damaged: Set[int]
+    ) -> dict[int, str]:
+        """Make classes, or change them with what waits in them; some are damaged
+        and must be made anew. Returns failures by minor number."""
+        ...
+
+    def drop_allowances(self, index: int, minors: Sequence[int]) -> dict[int, str]:
+        """Remove classes when what waits in them has left; returns failures."""
         ...
 
     # ---- tables ----------------------------------------------------------

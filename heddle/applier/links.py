@@ -30,6 +30,7 @@ _IFLA_ADDRESS = 1
 _IFLA_IFNAME = 3
 _IFLA_MTU = 4
 _IFLA_LINK = 5
+_IFLA_QDISC = 6
 _IFLA_LINKINFO = 18
 _IFLA_IFALIAS = 20
 _IFLA_AF_SPEC = 26
@@ -71,7 +72,8 @@ _WITHOUT_STATISTICS = number(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
 class LinkInfo(NamedTuple):
     """What the kernel says of a link. ``kind`` is tun, veth, ... or empty;
     ``peer`` is the ifindex of a veth's other end and ``peer_nsid`` the number
-    of the namespace that it is in."""
+    of the namespace that it is in. ``qdisc`` is the kind of what queues in
+    front of it."""
 
     ifindex: int
     name: str
@@ -84,6 +86,7 @@ class LinkInfo(NamedTuple):
     multiqueue: bool
     peer: int
     peer_nsid: int | None
+    qdisc: str
 
 
 def parse(body: bytes) -> LinkInfo:
@@ -106,6 +109,7 @@ def parse(body: bytes) -> LinkInfo:
         multiqueue=any(data.get(_IFLA_TUN_MULTI_QUEUE, b"")),
         peer=_integer(found.get(_IFLA_LINK)),
         peer_nsid=int.from_bytes(nsid, "little", signed=True) if nsid else None,
+        qdisc=_string(found.get(_IFLA_QDISC)),
     )
 
 
@@ -147,6 +151,17 @@ def create_veth(name: str, mtu: int, peer: str, peer_mac: str, namespace_fd: int
     )
     body = _info() + text(_IFLA_IFNAME, name) + number(_IFLA_MTU, mtu) + _OUR_GROUP
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body + info)
+
+
+def create_pair(name: str, peer: str, mtu: int) -> Request:
+    """A veth pair with both ends here."""
+    ends = [_info() + text(_IFLA_IFNAME, end) + number(_IFLA_MTU, mtu) for end in (name, peer)]
+    info = nested(
+        _IFLA_LINKINFO,
+        text(_IFLA_INFO_KIND, "veth"),
+        nested(_IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, ends[1] + _OUR_GROUP)),
+    )
+    return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, ends[0] + _OUR_GROUP + info)
 
 
 def adopt(index: int, alias: str, mtu: int) -> Request:

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import partial
 
 from heddle.applier import links, namespaces
 from heddle.applier.guard import Guard
-from heddle.applier.kernel import Aspect, LinkFact, LinkFix, Made, Peer
+from heddle.applier.kernel import Aspect, LinkFact, LinkFix, Made, Peer, ShaperFact
 from heddle.applier.links import LinkInfo
 from heddle.applier.making import LinkMaker, silence
 from heddle.applier.netlink import Netlink, Request
 from heddle.applier.notifications import Notifications
+from heddle.applier.shaping import Allowance, allowance_to_vm
+from heddle.applier.shaping_kernel import Bandwidth, is_of_pair
 from heddle.compiler.state import Link
 from heddle.datapath.abi import Abi
 from heddle.datapath.loader import Datapath
@@ -33,6 +35,7 @@ class LinuxKernel:
         self._guard = Guard(self._netlink, datapath)
         self._notifications = Notifications(self._guard.block)
         self._maker = LinkMaker(self._netlink, self._guard)
+        self._bandwidth = Bandwidth(self._netlink, self._guard, datapath.abi.value("SHAPER_MAJOR"))
 
     @property
     def abi(self) -> Abi:
@@ -66,20 +69,31 @@ class LinuxKernel:
             ours = self._ours()
         peers = self._peers([info for info in ours if info.kind == "veth"])
         filtered = self._guard.guarded(info.ifindex for info in ours)
+        limits = self._bandwidth.limits(ours)
         return {
-            info.name: _fact(info, info.ifindex in filtered, peers.get(info.ifindex))
+            info.name: _fact(
+                info,
+                info.ifindex in filtered,
+                peers.get(info.ifindex),
+                limits.get(info.ifindex),
+            )
             for info in ours
         }
 
     def _ours(self) -> list[LinkInfo]:
         found = [links.parse(body) for body in self._netlink.dump(links.get_all())]
-        return [info for info in found if links.is_ours(info, _ALIAS_PREFIX)]
+        ours = [info for info in found if links.is_ours(info, _ALIAS_PREFIX)]
+        return [info for info in ours if not is_of_pair(info)]
 
     def inspect(self, indexes: Sequence[int]) -> dict[int, LinkFact]:
         answers = self._netlink.read([links.get(index) for index in indexes])
         found = [links.parse(body) for body in answers if isinstance(body, bytes)]
         filtered = self._guard.guarded(info.ifindex for info in found)
-        return {info.ifindex: _fact(info, info.ifindex in filtered) for info in found}
+        limits = self._bandwidth.limits(found)
+        return {
+            info.ifindex: _fact(info, info.ifindex in filtered, to_vm=limits.get(info.ifindex))
+            for info in found
+        }
 
     def altered(self) -> set[int] | None:
         return self._notifications.indexes()
@@ -118,6 +132,7 @@ class LinuxKernel:
         self._maker.settle()  # up with nobody at the other end costs least
         failures = self._restore_guard([fix for fix in fixes if Aspect.FILTER in fix.aspects])
         fixes = [fix for fix in fixes if fix.link.name not in failures]
+        unlimited = self._limit([fix for fix in fixes if Aspect.TO_VM in fix.aspects])
         requests = [(fix.link.name, request) for fix in fixes for request in self._requests_of(fix)]
         errors = self._netlink.batch([request for _, request in requests])
         for (name, _), error in zip(requests, errors, strict=True):
@@ -128,6 +143,16 @@ class LinuxKernel:
                 reason = silence(link) or self._fix_peer_mtu(index, link)
                 if reason:
                     failures.setdefault(link.name, f"link {link.name}: {reason}")
+        return unlimited | failures
+
+    def _limit(self, fixes: Sequence[LinkFix]) -> dict[str, str]:
+        """A link whose limit fails is open all the same, and says so."""
+        failures = {}
+        for index, link, _ in fixes:
+            rate = link.shaping.to_vm
+            reason = self._bandwidth.set_limit(index, allowance_to_vm(rate) if rate else None)
+            if reason:
+                failures[link.name] = f"link {link.name}: {reason}"
         return failures
 
     def _restore_guard(self, fixes: Sequence[LinkFix]) -> dict[str, str]:
@@ -181,6 +206,25 @@ class LinuxKernel:
             if error is not None and error.errno != errno.ENODEV
         }
 
+    # ---- the shaper ------------------------------------------------------
+
+    def read_shaper(self, host: Allowance) -> ShaperFact | None:
+        return self._bandwidth.read_shaper(host)
+
+    def make_shaper(self, host: Allowance) -> ShaperFact:
+        return self._bandwidth.make_shaper(host)
+
+    def remove_shaper(self, index: int, minors: Sequence[int]) -> None:
+        self._bandwidth.remove_shaper(index, minors)
+
+    def put_allowances(
+        self, index: int, wanted: Mapping[int, Allowance], damaged: Set[int]
+    ) -> dict[int, str]:
+        return self._bandwidth.put_allowances(index, wanted, damaged)
+
+    def drop_allowances(self, index: int, minors: Sequence[int]) -> dict[int, str]:
+        return self._bandwidth.drop_allowances(index, minors)
+
     # ---- tables ----------------------------------------------------------
 
     def digest(self, table: str) -> int:
@@ -211,7 +255,9 @@ class LinuxKernel:
         table.put_many([(key.pack(slot), bytes(table.value_size)) for slot in slots])
 
 
-def _fact(info: LinkInfo, filtered: bool, peer: Peer | None = None) -> LinkFact:
+def _fact(
+    info: LinkInfo, filtered: bool, peer: Peer | None = None, to_vm: Allowance | None = None
+) -> LinkFact:
     return LinkFact(
         ifindex=info.ifindex,
         name=info.name,
@@ -222,6 +268,7 @@ def _fact(info: LinkInfo, filtered: bool, peer: Peer | None = None) -> LinkFact:
         multiqueue=info.multiqueue,
         filtered=filtered,
         peer=peer,
+        to_vm=to_vm,
     )
 
 

@@ -41,6 +41,7 @@ class Links:
         self.wanted: dict[str, Link] = {}
         self.indexes: dict[str, int] = {}
         self.failures: dict[str, str] = {}
+        self.suspects: set[int] | None = set()  # of the last look for altered links
         self._kernel = kernel
         self._checked = 0
 
@@ -75,7 +76,7 @@ class Links:
     def altered(self) -> Facts | None:
         """Links that are not as wanted, as far as the kernel's notifications
         and a look at some others tell; None when all must be read."""
-        suspects = self._kernel.altered()
+        suspects = self.suspects = self._kernel.altered()
         if suspects is None:
             return None
         names = {self.indexes[name]: name for name in self._next_to_check()}
@@ -139,8 +140,8 @@ class Links:
         news = set(placement.new)
         failures = self._kernel.fix_links(fixes) if fixes else {}
         self.failures |= failures
-        done = [fix.link.name for fix in fixes if fix.link.name not in failures]
-        report.add_all("~", "link", [f"{name}: up" for name in done if name not in news])
+        done = [fix for fix in fixes if fix.link.name not in failures and fix.link.name not in news]
+        report.add_all("~", "link", done, _in_words)
 
     def remove(self, plan: LinkPlan, report: Report) -> None:
         failures = self._kernel.remove_links(plan.removed) if plan.removed else {}
@@ -176,7 +177,8 @@ class Links:
 
 
 def _up(link: Link, index: int) -> LinkFix:
-    return LinkFix(index, link, frozenset({Aspect.UP}))
+    limited = {Aspect.TO_VM} if link.shaping.to_vm else set()
+    return LinkFix(index, link, frozenset({Aspect.UP} | limited))
 
 
 def _in_words(fix: LinkFix) -> str:

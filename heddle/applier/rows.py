@@ -163,6 +163,10 @@ class Rows:
         for table, plan in reversed(list(plans.items())):
             self._remove(table, plan, report)
 
+    def slot_of(self, device: str) -> int:
+        """A device's counter slot. KernelError when there are no more."""
+        return self._slots.slot_of(device)
+
     def release_slots(self, rows: Iterable[RowKey]) -> None:
         """Give back the counters of ports that are wanted no more."""
         for row in rows:

@@ -54,6 +54,7 @@ def test_a_link_is_read_from_its_message() -> None:
         multiqueue=True,
         peer=0,
         peer_nsid=None,
+        qdisc="",
     )
 
 
