@@ -1,0 +1,310 @@
+"""Security groups end to end: the real agent, containers, and their own kernels'
+TCP, UDP and ICMP."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from lab import eventually, with_lab
+from policy_host import ADDRESS, Datagrams, PolicyHost, Stream, echoed, read_line, topology
+from scapy.layers.inet import ICMP, IP, UDP, IPerror, UDPerror
+from scapy.layers.l2 import Ether
+from wire import captured, mac_of, send
+
+A, B, C = (ADDRESS[name][0] for name in "abc")
+A6, C6 = ADDRESS["a"][1], ADDRESS["c"][1]
+
+ALL = "{direction: from_vm}, {direction: to_vm}"
+
+
+def groups(**rules: str) -> str:
+    """``security_groups:`` of a file."""
+    return "security_groups:\n" + "".join(f"  {name}: [{text}]\n" for name, text in rules.items())
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[PolicyHost]:
+    """Containers a and b in one subnet, c in another; a router between."""
+    with TemporaryDirectory(prefix="heddle-") as root, with_lab(Path(root)) as lab:
+        lab.heddle("up", lab.write(topology()))
+        yield PolicyHost(lab)
+
+
+# ---- who may talk ------------------------------------------------------------
+
+
+def test_members_of_the_default_group_talk_and_others_do_not(host: PolicyHost) -> None:
+    """Across a router, in both families; a stranger gets nothing in or out of it
+    what no rule of its own allows."""
+    host.apply(groups(lonely="{direction: from_vm}"), b="security_groups: [lonely]")
+    host.ping("a", C)
+    host.ping("c", A6)
+    host.may_not_ping("b", A, at="a")
+    host.may_not_ping("a", B, at="b")
+
+
+def test_without_groups_nothing_passes_but_addresses_resolve(host: PolicyHost) -> None:
+    host.apply(b="security_groups: []")
+    host.may_not_ping("b", A, at="b", reason="POLICY_FROM_VM")
+    host.may_not_ping("b", "10.1.0.1", at="b", reason="POLICY_FROM_VM")
+    host.may_not_ping("a", B, at="b")
+    assert mac_of(host.lab, "a") in host.lab.exec("b", "ip", "neigh", "show", A).stdout
+
+
+def test_a_rule_allows_exactly_its_ports(host: PolicyHost) -> None:
+    """And the replies; the same ports of UDP are none of its business."""
+    rule = "{direction: to_vm, protocol: tcp, ports: 5001-5006, remote: 10.1.0.0/24}"
+    host.apply(
+        groups(server=rule, all=ALL), c="security_groups: [server]", a="security_groups: [all]"
+    )
+    with host.serving("c", 5000, 5001, 5006, 5007):
+        for port in (5001, 5006):
+            host.connects("a", C, port)
+        for port in (5000, 5007):
+            host.may_not_connect("a", C, port, at="c")
+        host.may_not_connect("a", C6, 5001, at="c")
+    report = host.trace("a", "c", "--udp", "5001")
+    assert (report["reason"], report["port"]) == ("POLICY_TO_VM", "c:0")
+    host.may_not_ping("c", A, at="c", reason="POLICY_FROM_VM")
+
+
+def test_allowed_flows_name_their_rules(host: PolicyHost) -> None:
+    rule = "{direction: to_vm, protocol: tcp, ports: 5001, remote: 10.1.0.0/24}"
+    host.apply(
+        groups(server=rule, all=ALL), a="security_groups: [all]", c="security_groups: [server]"
+    )
+    with host.serving("c", 5001), host.connecting("a", C, 5001) as client:
+        assert (read_line(client), echoed(client, "hello")) == ("connected", True)
+        (flow,) = [flow for flow in host.flows("c") if flow["state"] == "established"]
+        report = host.trace("a", "c", "--tcp", "5001")
+    assert (flow["from"], flow["to"], flow["protocol"]) == ("a:0", "c:0", "tcp")
+    assert (flow["source"], flow["destination"], flow["destination_port"]) == (A, C, 5001)
+    assert flow["packets"] > 1
+    assert flow["reply_packets"] > 0
+    assert flow["allowed_from_vm_by"] == "all from_vm to 0.0.0.0/0"
+    assert flow["allowed_to_vm_by"] == "server to_vm tcp 5001 from 10.1.0.0/24"
+    assert report["policy"]["allowed_to_vm_by"] == flow["allowed_to_vm_by"]
+
+
+# ---- what changes while traffic flows ---------------------------------------------
+
+
+def tcp(ports: str, remote: str = "") -> str:
+    return f"{{direction: to_vm, protocol: tcp, ports: {ports}{remote}}}"
+
+
+def udp(ports: str, remote: str = "") -> str:
+    return f"{{direction: to_vm, protocol: udp, ports: {ports}{remote}}}"
+
+
+def test_a_rule_taken_away_ends_what_it_alone_allowed(host: PolicyHost) -> None:
+    """And nothing else: not a datagram of the other flows is lost, no
+    connection is reset."""
+    before = groups(all=ALL, server=f"{tcp('5001')}, {udp('5002')}, {udp('5000-5003')}")
+    after = groups(all=ALL, server=f"{tcp('5001')}, {udp('5002')}")
+    nics = {"a": "security_groups: [all]", "c": "security_groups: [server]"}
+    host.apply(before, **nics)
+    with ExitStack() as stack:
+        stream = Stream(host.lab, stack, "a", "c", 5001)
+        kept, ended = (Datagrams(host.lab, stack, "a", "c", port) for port in (5002, 5003))
+        host.await_packets(C, 5001, 5002, 5003)
+        dropped = host.drops("c", "POLICY_TO_VM")
+        host.apply(after, **nics)
+        eventually(lambda: host.drops("c", "POLICY_TO_VM") > dropped, "the flow's end")
+        host.await_packets(C, 5001, 5002)
+        (sent, came), (ended_sent, ended_came) = kept.stop(), ended.stop()
+        streamed, taken = stream.stop()
+    assert sent == came > 0
+    assert streamed == taken > 0
+    assert ended_sent - ended_came == host.drops("c", "POLICY_TO_VM") - dropped
+    assert [f for f in host.flows("c") if f.get("destination_port") == 5003] == []
+
+
+def test_a_member_that_leaves_a_remote_group_is_cut_off(host: PolicyHost) -> None:
+    """While another member's flow goes on."""
+    rules = groups(all=ALL, client="", server=udp("5000-5003", ", remote_group: client"))
+    client, both = "security_groups: [all, client]", {"c": "security_groups: [server]"}
+    host.apply(rules, a=client, b=client, **both)
+    with ExitStack() as stack:
+        kept = Datagrams(host.lab, stack, "a", "c", 5002)
+        ended = Datagrams(host.lab, stack, "b", "c", 5003)
+        host.await_packets(C, 5002, 5003)
+        dropped = host.drops("c", "POLICY_TO_VM")
+        host.apply(rules, a=client, b="security_groups: [all]", **both)
+        eventually(lambda: host.drops("c", "POLICY_TO_VM") > dropped, "the flow's end")
+        host.await_packets(C, 5002)
+        (sent, came), (ended_sent, ended_came) = kept.stop(), ended.stop()
+    assert sent == came > 0
+    assert ended_sent - ended_came == host.drops("c", "POLICY_TO_VM") - dropped
+
+
+def test_an_address_group_gains_and_loses_a_prefix(host: PolicyHost) -> None:
+    rules = groups(all=ALL, server=tcp("5001", ", address_group: offices"))
+    nics = {"a": "security_groups: [all]", "c": "security_groups: [server]"}
+    with host.serving("c", 5001):
+        for prefixes, allowed in (("10.1.0.11", False), ("10.1.0.8/30", True), ("", False)):
+            host.apply(f"address_groups: {{offices: [{prefixes}]}}\n{rules}", **nics)
+            if allowed:
+                host.connects("a", C, 5001)
+            else:
+                host.may_not_connect("a", C, 5001, at="c")
+
+
+def test_a_stateless_group_wants_a_rule_for_replies(host: PolicyHost) -> None:
+    """The SYN is let in, the SYN+ACK not out, until a rule says so. Nothing is
+    a connection at either end then."""
+    rule = tcp("5001")
+    reply = "{direction: from_vm, protocol: tcp}"
+    for rules, allowed in ((rule, False), (f"{rule}, {reply}", True)):
+        text = groups(all=ALL) + f"  server: {{stateful: false, rules: [{rules}]}}\n"
+        host.apply(text, a="security_groups: [all]", c="security_groups: [server]")
+        with host.serving("c", 5001):
+            if allowed:
+                host.connects("a", C, 5001)
+            else:
+                host.may_not_connect("a", C, 5001, at="c", reason="POLICY_FROM_VM")
+
+
+# ---- what the guard lets pass -----------------------------------------------------
+
+
+def test_without_port_security_everything_passes(host: PolicyHost) -> None:
+    """Foreign sources out, and in what no rule allows."""
+    host.apply(groups(all=ALL), a="port_security: false", b="port_security: false")
+    forged = Ether(src="02:00:00:00:00:99", dst=mac_of(host.lab, "b"))
+    forged /= IP(src="192.0.2.9", dst=B) / UDP(sport=7, dport=9)
+    with captured(host.lab, "b", words="udp port 9") as far:
+        send(host.lab, "a", forged)
+        (came,) = eventually(far.frames, "the forged frame")
+    assert bytes(came)[: len(forged)] == bytes(forged)
+    host.may_not_ping("a", C, at="c")
+    flow = host.trace("a", "b", "--udp", "9")
+    assert flow["policy"]["allowed_from_vm_by"] == "port security off"
+    assert flow["policy"]["allowed_to_vm_by"] == "port security off"
+
+
+def test_an_address_pair_may_be_sent_from(host: PolicyHost) -> None:
+    """The peer learned its MAC elsewhere: from no other address, and it counts
+    as a member's."""
+    nics = {"a": "allowed_address_pairs: [10.1.0.96/28]"}
+    host.apply(**nics)
+    host.lab.exec("a", "ip", "address", "add", "10.1.0.100/24", "dev", "eth0")
+    host.lab.exec("a", "ip", "address", "add", "10.1.0.120/24", "dev", "eth0")
+    neighbour = ("lladdr", mac_of(host.lab, "a"), "dev", "eth0")
+    host.lab.exec("b", "ip", "neigh", "replace", "10.1.0.100", *neighbour)
+    host.ping("a", B, "-I", "10.1.0.100")
+    before = host.drops("a", "SOURCE_IP")
+    with host.lab.background(host.lab.inside("a", "ping", "-c", "1", "-I", "10.1.0.120", B)):
+        eventually(lambda: host.drops("a", "SOURCE_IP") > before, "the forged ping's end")
+    for address in ("10.1.0.100/24", "10.1.0.120/24"):
+        host.lab.exec("a", "ip", "address", "delete", address, "dev", "eth0")
+
+
+# ---- ICMP errors and fragments ------------------------------------------------------
+
+
+def test_icmp_errors_of_an_allowed_flow_pass(host: PolicyHost) -> None:
+    """A datagram to a closed port comes back as refused, though a's group lets
+    nothing in; an error about what was never sent does not."""
+    sender = "{direction: from_vm, protocol: udp}"
+    host.apply(
+        groups(sender=sender, server=udp("5009")),
+        a="security_groups: [sender]",
+        c="security_groups: [server]",
+    )
+    refused = (
+        "import socket, sys; s = socket.socket(type=socket.SOCK_DGRAM); s.settimeout(60)\n"
+        "s.connect((sys.argv[1], 5009)); s.send(b'?')\n"
+        "try: s.recv(1)\n"
+        "except ConnectionRefusedError: print('refused')\n"
+    )
+    assert host.lab.exec("a", sys.executable, "-c", refused, C).stdout == "refused\n"
+    gateway = host.lab.exec("c", "ip", "neigh", "show", "10.2.0.1").stdout.split()[4]
+    quoted = IPerror(src=A, dst=C) / UDPerror(sport=40001, dport=53)
+    error = IP(src=C, dst=A) / ICMP(type=3, code=3) / quoted
+    before = host.drops("c", "POLICY_FROM_VM")
+    send(host.lab, "c", Ether(src=mac_of(host.lab, "c"), dst=gateway) / error)
+    eventually(lambda: host.drops("c", "POLICY_FROM_VM") > before, "the stray error's end")
+
+
+def test_fragments_follow_their_first(host: PolicyHost) -> None:
+    """A datagram in three fragments arrives whole where its port is allowed;
+    where it is not, none of them does."""
+    host.apply(
+        groups(all=ALL, server=udp("5001")),
+        a="security_groups: [all]",
+        c="security_groups: [server]",
+    )
+    with captured(host.lab, "c", words="src host 10.1.0.10") as far:
+        before = host.drops("c", "POLICY_TO_VM")
+        host.lab.exec("a", sys.executable, "-c", LARGE, C, "5002")
+        eventually(lambda: host.drops("c", "POLICY_TO_VM") > before, "the first fragment's end")
+        host.lab.exec("a", sys.executable, "-c", LARGE, C, "5001")
+        eventually(lambda: len(far.frames()) >= 3, "three fragments")
+        frames = far.frames()
+    ports = [frame[UDP].dport for frame in frames if UDP in frame]
+    assert ports == [5001]
+    assert sum(len(frame[IP].payload) for frame in frames) == 4000 + 8
+    assert host.drops("a", "FRAGMENT_ORPHAN") + host.drops("c", "POLICY_TO_VM") - before == 3
+
+
+LARGE = """
+import socket, sys
+sender = socket.socket(type=socket.SOCK_DGRAM)
+sender.sendto(bytes(4000), (sys.argv[1], int(sys.argv[2])))
+"""
+
+
+# ---- the agent dies -----------------------------------------------------------------
+
+
+def test_policy_stands_without_the_agent(host: PolicyHost) -> None:
+    """New connections are judged, old ones go on, what is forbidden stays so."""
+    host.apply(
+        groups(all=ALL, server=tcp("5001")),
+        a="security_groups: [all]",
+        c="security_groups: [server]",
+    )
+    with host.serving("c", 5001, 5002), host.connecting("a", C, 5001) as client:
+        assert (read_line(client), echoed(client, "before")) == ("connected", True)
+        host.lab.kill_agent()
+        assert echoed(client, "after")
+        host.connects("a", C, 5001)
+        host.may_not_connect("a", C, 5002, at="c")
+    host.lab.heddle("agent", "--detach")
+
+
+def test_the_agent_dies_while_policy_changes_under_load(host: PolicyHost) -> None:
+    """Killed in the midst of changes and started again, time after time: what
+    every version allows loses nothing, and the last version holds in the end."""
+    nics = {"a": "security_groups: [all]", "c": "security_groups: [server]"}
+    always = f"{tcp('5001')}, {udp('5002')}"
+    host.apply(groups(all=ALL, server=always), **nics)
+    with ExitStack() as stack:
+        stream = Stream(host.lab, stack, "a", "c", 5001)
+        steady = Datagrams(host.lab, stack, "a", "c", 5002)
+        flickering = Datagrams(host.lab, stack, "a", "c", 5003)
+        for round_ in range(3):
+            more = ", ".join(udp(f"{5003 + 2 * n}-{5004 + 2 * n}") for n in range(30))
+            rules = f"{always}, {more}" if round_ % 2 == 0 else always
+            file = host.lab.write(topology(groups(all=ALL, server=rules), **nics))
+            command = host.lab.command(sys.executable, "-m", "heddle.cli.main", "apply", str(file))
+            revision = host.revision()
+            with host.lab.background(command):
+                eventually(lambda: host.revision() > revision, "the change to be stored")  # noqa: B023
+                host.lab.kill_agent()
+            host.await_packets(C, 5001, 5002, packets=20)
+            host.lab.heddle("agent", "--detach")
+        dropped = host.drops("c", "POLICY_TO_VM")
+        host.await_packets(C, 5003)
+        assert host.drops("c", "POLICY_TO_VM") == dropped
+        (sent, came), (_, seldom) = steady.stop(), flickering.stop()
+        streamed, taken = stream.stop()
+    assert sent == came > 0
+    assert streamed == taken > 0
+    assert seldom > 0
