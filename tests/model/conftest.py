@@ -1,0 +1,14 @@
+"""The loaded program for the tests that hold the model beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from model_board import ModelBoard, open_board
+
+
+@pytest.fixture(scope="session")
+def model_board() -> Iterator[ModelBoard]:
+    with open_board() as board:
+        yield board

@@ -1,0 +1,251 @@
+"""The real thing beside the model: intent compiled, written to real maps, and
+frames run through the loaded program.
+
+A fixed set of devices serves one topology after the other; which port has which
+device is known to the rows alone.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from packet_lab import Device, Lab
+from reference import wire
+
+from heddle.applier.packer import RowPacker
+from heddle.applier.slots import CounterSlots
+from heddle.compiler.fragment import Limits
+from heddle.compiler.host import Compiler
+from heddle.compiler.state import TABLE_ORDER, CounterSlot, PortRow, RowKey
+from heddle.datapath.loader import Datapath
+from heddle.datapath.testrun import run
+from heddle.intent.model import AnyResource, Machine, Port
+from heddle.intent.names import tap_name, veth_name
+from heddle.paths import pin_dir
+
+HOST = "h1"
+TAPS, VETHS = 9, 2
+TC_ACT_SHOT, TC_ACT_REDIRECT = 2, 7
+LEARNED = ("learned_addresses", "learned_macs")
+_TRACE_SLOT = 63  # not the one of `heddle trace`
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the data plane said about a frame. ``to``: where it was sent, None:
+    nowhere. ``copies``: frames that other devices got by flooding."""
+
+    to: str | None
+    frame: bytes
+    reason: str | None
+    blamed: str | None
+    copies: tuple[tuple[str, bytes], ...]
+    rules: tuple[int, int]
+    state: str | None
+    path: tuple[str, ...]
+
+
+@dataclass
+class Tally:
+    """Counters as the model has them, and as the data plane has them."""
+
+    sent: Counter[str]
+    received: Counter[str]
+    drops: Counter[tuple[str, str]]
+
+
+class ModelBoard:
+    def __init__(self, datapath: Datapath, taps: list[Device], veths: list[Device]) -> None:
+        self.datapath = datapath
+        self._pools = {"vm": taps, "container": veths}
+        abi = datapath.abi
+        self._limits = Limits(
+            dhcp_options=abi.value("DHCP_OPTIONS_MAX"),
+            ra_message=abi.value("RA_OPTIONS_MAX"),
+            groups=abi.value("GROUPS_MAX"),
+            sets=abi.value("POLICY_SETS_MAX"),
+        )
+        self._records = datapath.table("traces")
+        self._record_codec = abi.codec("trace_record")
+        self._record_key = _TRACE_SLOT.to_bytes(4, "little")
+        self._mark = abi.value("TRACE_MARK") | _TRACE_SLOT
+        self._reasons = {int(member): member.name for member in abi.enum("drop_reason")}
+        self._states = {int(m): m.name for m in abi.enum("connection_state")}
+        self._decisions = {int(m): m.name for m in abi.enum("decision")}
+        self.devices: dict[str, Device] = {}  # by port
+        self._ports: dict[int, str] = {}  # by ifindex
+        self._slots: dict[str, int] = {}  # counter slot by port
+
+    # ---- intent ------------------------------------------------------------------
+
+    def load(self, objects: Iterable[AnyResource]) -> None:
+        """Write the rows of this intent; forget all that packets left behind."""
+        self._clear()
+        self._compiler = Compiler(HOST, self._limits)
+        objects = list(objects)
+        self._plug(objects)
+        self._compiler.update((o.kind, o.id, o) for o in objects)
+        assert not self._compiler.errors, self._compiler.errors
+        self._counter_slots = CounterSlots(self.datapath.abi.value("COUNTER_SLOTS"))
+        self._write(self._compiler.state.rows)
+
+    def change(self, before: AnyResource | None, after: AnyResource | None) -> None:
+        """One object becomes another (None: is not there) as the applier does it."""
+        some = after or before
+        assert some is not None
+        delta = self._compiler.update([(some.kind, some.id, after)])
+        self._write({key: row for key, row in delta.rows.items() if row is not None})
+        gone = [key for key, row in delta.rows.items() if row is None]
+        for key in sorted(gone, key=lambda key: -TABLE_ORDER.index(key.table)):
+            self.datapath.table(key.table).delete(self._packer().key(key.table, key.key))
+        for vni in delta.touched:
+            self._advance_epoch(vni)
+
+    def _plug(self, objects: list[AnyResource]) -> None:
+        machines = {o.id: o for o in objects if isinstance(o, Machine)}
+        pools = {kind: iter(devices) for kind, devices in self._pools.items()}
+        self.devices, self._indexes = {}, {}
+        for port in objects:
+            if isinstance(port, Port):
+                kind = machines[port.machine_id].machine_kind
+                device = self.devices[port.id] = next(pools[kind])
+                name = tap_name(port.id) if kind == "vm" else veth_name(port.id)
+                self._indexes[name] = device.ifindex
+        self._ports = {device.ifindex: port for port, device in self.devices.items()}
+
+    def _packer(self) -> RowPacker:
+        rows = self._compiler.state.rows
+        return RowPacker(self.datapath.abi, self._indexes, self._counter_slots, rows)
+
+    def _write(self, rows: dict[RowKey, Any]) -> None:
+        packer = self._packer()
+        tables: dict[str, list[tuple[bytes, bytes]]] = {table: [] for table in TABLE_ORDER}
+        for key, row in rows.items():
+            tables[key.table].append((packer.key(key.table, key.key), packer.value(key, row)))
+            if isinstance(row, PortRow):
+                self._slots[self._ports[self._indexes[str(key.key)]]] = self._counter_slots.slot_of(
+                    CounterSlot(row.counter_slot)
+                )
+        for table, entries in tables.items():
+            if entries:
+                self.datapath.table(table).put_many(entries)
+
+    def _advance_epoch(self, vni: int) -> None:
+        slot = (vni % self.datapath.abi.value("EPOCH_SLOTS")).to_bytes(4, "little")
+        table = self.datapath.table("epochs")
+        epoch = int.from_bytes(table.get(slot) or b"", "little") + 2
+        table.put(slot, epoch.to_bytes(4, "little"))
+
+    def intent_rows(self) -> dict[str, int]:
+        """A number per table that differs when its content does."""
+        return {table: self.datapath.table(table).digest() for table in TABLE_ORDER}
+
+    # ---- between topologies, and batches of frames -----------------------------------
+
+    def _clear(self) -> None:
+        for name in (*TABLE_ORDER, "flows", "fragments", "drops", *LEARNED):
+            table = self.datapath.table(name)
+            table.delete_many(key for key, _ in list(table.items()))
+        self._zero("total_usage", [0])
+        for name in ("counters", "usage"):
+            self._zero(name, self._slots.values())
+        self.refill()
+        self._slots = {}
+
+    def refill(self) -> None:
+        """Give every port its budgets back."""
+        for name in ("icmp_budgets", "paces"):
+            self._zero(name, self._slots.values())
+
+    def _zero(self, name: str, slots: Iterable[int]) -> None:
+        table = self.datapath.table(name)
+        for slot in slots:
+            table.put(slot.to_bytes(4, "little"), bytes(table.value_size))
+
+    # ---- packets -----------------------------------------------------------------------
+
+    def now(self) -> float:
+        return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+    def send(self, port: str, frame: bytes, gso_size: int = 0) -> Observed:
+        """Trace the frame, then send it."""
+        self._records.put(self._record_key, bytes(self._record_codec.size))
+        self.run(port, frame, gso_size, mark=self._mark)
+        record = self._record_codec.unpack(self._records.get(self._record_key) or b"")
+        verdict, sent = self.run(port, frame, gso_size)
+        reason, state = record["drop_reason"], record["connection_state"]
+        return Observed(
+            to=self._ports.get(record["to_ifindex"]) if verdict == TC_ACT_REDIRECT else None,
+            frame=sent,
+            reason=self._reasons[reason] if reason else None,
+            blamed=self._ports[record["blamed_ifindex"] or self.devices[port].ifindex],
+            copies=tuple(self.copies()) if wire.is_group(frame) else (),
+            rules=(record["from_rule"], record["to_rule"]),
+            state=self._states[state - 1] if state else None,
+            path=tuple(self._decisions[number] for number in record["decisions"]),
+        )
+
+    def run(self, port: str, frame: bytes, gso_size: int, mark: int = 0) -> tuple[int, bytes]:
+        """Verdict and frame of one run."""
+        result = run(
+            self.datapath.program_fd,
+            frame,
+            ifindex=self.devices[port].ifindex,
+            mark=mark,
+            gso_size=gso_size,
+            gso_segments=-(-len(frame) // gso_size) if gso_size else 0,
+        )
+        assert result.verdict in (TC_ACT_SHOT, TC_ACT_REDIRECT)
+        return result.verdict, result.frame
+
+    def copies(self) -> Iterator[tuple[str, bytes]]:
+        """Frames that wait at the guests' ends of all devices."""
+        for port, device in self.devices.items():
+            for frame in device.read_all():
+                yield port, frame
+
+    # ---- counters ------------------------------------------------------------------------
+
+    def tally(self) -> Tally:
+        """Since the topology was loaded: packets by port, drops by port and reason."""
+        _, codec = self.datapath.abi.table_types("counters")
+        sent, received = Counter[str](), Counter[str]()
+        for port, slot in self._slots.items():
+            for value in self.datapath.table("counters").get(slot.to_bytes(4, "little")) or ():
+                row = codec.unpack(value)
+                sent[port] += row["from_vm_packets"]
+                received[port] += row["to_vm_packets"]
+        return Tally(+sent, +received, self._drops())
+
+    def _drops(self) -> Counter[tuple[str, str]]:
+        key_codec, codec = self.datapath.abi.table_types("drops")
+        drops = Counter[tuple[str, str]]()
+        for key, values in self.datapath.table("drops").items():
+            row = key_codec.unpack(key)
+            name = self._ports.get(row["ifindex"], "?"), self._reasons[row["reason"]]
+            drops[name] += sum(codec.unpack(value)["packets"] for value in values)
+        return +drops
+
+
+@contextmanager
+def open_board() -> Iterator[ModelBoard]:
+    """The program, loaded for this test alone, and devices in a namespace of its
+    own, in which the caller then is."""
+    host = f"model-{os.getpid()}-{secrets.token_hex(4)}"
+    with ExitStack() as stack:
+        lab = Lab(stack)
+        stack.callback(Datapath.unpin, host)
+        datapath = Datapath.load(host)
+        stack.callback(datapath.close)
+        taps = [lab.tap() for _ in range(TAPS)]
+        veths = [lab.veth() for _ in range(VETHS)]
+        for device in taps + veths:
+            lab.attach(device, str(pin_dir(host) / "from_vm"))
+        yield ModelBoard(datapath, taps, veths)

@@ -1,0 +1,55 @@
+"""Who has an address or a MAC: by intent, or, of those that several ports may use
+(allowed address pairs), by the last announcement in ARP or ND."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from heddle.intent.model import Network, Port
+from reference import wire
+from reference.guard import may_share
+from reference.topology import Endpoint, Topology
+
+
+@dataclass(frozen=True)
+class Neighbor:
+    endpoint: Endpoint
+    mac: bytes
+
+
+class Places:
+    """``topology`` may be exchanged; what was announced stays known."""
+
+    def __init__(self, topology: Topology) -> None:
+        self.topology = topology
+        self._addresses: dict[tuple[str, wire.IpAddress], tuple[str, bytes]] = {}
+        self._macs: dict[tuple[str, bytes], str] = {}
+
+    def learn(self, port: Port, mac: bytes, address: wire.IpAddress) -> bool:
+        """The port, which may use the address, announces it. True unless intent
+        already says whose it is."""
+        network = self.topology.network_of(port)
+        if self.topology.with_address(network, address) is not None:
+            return False
+        self._addresses[network.id, address] = (port.id, mac)
+        if self.topology.with_mac(network, mac) is None:
+            self._macs[network.id, mac] = port.id
+        return True
+
+    def with_address(self, network: Network, address: wire.IpAddress) -> Neighbor | None:
+        """Link-local addresses belong to nobody here."""
+        endpoint = self.topology.with_address(network, address)
+        if endpoint is not None:
+            return Neighbor(endpoint, self.topology.mac_of(endpoint))
+        port_id, mac = self._addresses.get((network.id, address), ("", b""))
+        port = self.topology.ports.get(port_id)
+        if port is None or port.network_id != network.id:
+            return None
+        return Neighbor(port, mac) if may_share(self.topology, port, mac, address) else None
+
+    def with_mac(self, network: Network, mac: bytes) -> Endpoint | None:
+        endpoint = self.topology.with_mac(network, mac)
+        if endpoint is not None:
+            return endpoint
+        port = self.topology.ports.get(self._macs.get((network.id, mac), ""))
+        return port if port is not None and port.network_id == network.id else None

@@ -1,0 +1,171 @@
+"""The whole of it: objects of intent, and what becomes of frames among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from heddle.intent.model import AnyResource, PacketRateLimit, Port
+from reference import wire
+from reference.answer_arp import answer_arp
+from reference.answer_dhcp4 import answer_dhcp4
+from reference.answer_dhcp6 import answer_dhcp6
+from reference.answer_nd import answer_nd
+from reference.connections import Connections
+from reference.deliver import delivered
+from reference.echo import serve
+from reference.ends import Answered, Blame, Consumed, Dropped, End, Outcome, Verdict
+from reference.fragments import Fragments
+from reference.guard import DHCP4_CLIENT, DHCP4_SERVER, DHCP6_CLIENT, DHCP6_SERVER, guard
+from reference.icmp_error import Budget, error_frame
+from reference.judge import Judge
+from reference.packet import Packet
+from reference.parse import parse
+from reference.places import Places
+from reference.rates import Pace, flood_seconds
+from reference.route import route
+from reference.switch import switch
+from reference.topology import Gateway, Topology
+from reference.way import Flood, Serve, ToPort, Way
+
+FLOOD_AHEAD = 1.0  # seconds of flooding that a port may save up
+
+
+class World:
+    """Takes the frames that VMs send, one by one, and says what becomes of each.
+    ``now`` is in seconds and never runs backwards."""
+
+    def __init__(self, objects: Iterable[AnyResource]) -> None:
+        self.topology = Topology(objects)
+        self.places = Places(self.topology)
+        self.connections = Connections()
+        self._fragments = Fragments()
+        self._budgets = {port: Budget() for port in self.topology.ports}
+        self._sending = {port: Pace() for port in self.topology.ports}
+        self._receiving = {port: Pace() for port in self.topology.ports}
+        self._flooding = {port: Pace() for port in self.topology.ports}
+
+    def change(self, objects: Iterable[AnyResource]) -> None:
+        """Another intent from now on; what was remembered stays so."""
+        self.topology = self.places.topology = Topology(objects)
+        for paces in (self._sending, self._receiving, self._flooding):
+            for port in self.topology.ports:
+                paces.setdefault(port, Pace())
+        for port in self.topology.ports:
+            self._budgets.setdefault(port, Budget())
+
+    def send(self, port_id: str, frame: bytes, now: float, gso_size: int = 0) -> Outcome:
+        """What becomes of a frame from this port; with ``gso_size`` one that the
+        guest left to be cut into segments with as much payload."""
+        port = self.topology.ports[port_id]
+        packet = Packet(port, self.topology.network_of(port), frame, gso_size)
+        way = None
+        try:
+            way = self._find_way(packet, now)
+            return self._go(packet, way, now)
+        except End as end:
+            return self._finish(packet, way, end, now)
+
+    # ---- the stages in order ---------------------------------------------------
+
+    def _find_way(self, packet: Packet, now: float) -> Way:
+        parse(packet)
+        self._fragments.note(packet, now)
+        self._pace_sender(packet, now)
+        guard(self.topology, packet)
+        is_news = packet.announces is not None and self.places.learn(
+            packet.port, packet.source_mac, packet.announces
+        )
+        self._answer(packet, is_news=is_news)
+        found = switch(self.places, packet)
+        if isinstance(found, Gateway):
+            found = route(self.places, packet, found)
+        return found
+
+    def _go(self, packet: Packet, way: Way, now: float) -> Outcome:
+        judge = Judge(self.topology, self.connections)
+        judge.judge(packet, way, now)
+        if way.drop is not None:
+            raise way.drop
+        if isinstance(way, Serve):
+            serve(packet)
+        if isinstance(way, Flood):
+            return self._flood(packet, judge, now)
+        assert isinstance(way, ToPort)
+        return self._deliver(packet, way, now)
+
+    def _answer(self, packet: Packet, *, is_news: bool) -> None:
+        if packet.is_arp:
+            answer_arp(self.places, packet, is_news=is_news)
+        elif packet.version == 4 and packet.has_ports(wire.UDP, DHCP4_CLIENT, DHCP4_SERVER):
+            if self.topology.dhcp(packet.port, 4):
+                answer_dhcp4(self.topology, packet)
+        elif packet.version == 6 and packet.has_ports(wire.UDP, DHCP6_CLIENT, DHCP6_SERVER):
+            if self.topology.dhcp(packet.port, 6):
+                answer_dhcp6(self.topology, packet)
+        elif packet.is_nd:
+            answer_nd(self.places, packet)
+
+    # ---- deliver ------------------------------------------------------------------
+
+    def _deliver(self, packet: Packet, way: ToPort, now: float) -> Outcome:
+        if not self._pace_receiver(way.port, now):
+            raise Dropped("PACKET_RATE_TO_VM", port=way.port.id)
+        frame = delivered(packet, self._dscp(packet.port), way.macs, way.hops)
+        return Outcome(Verdict.DELIVERED, ((way.port.id, frame),))
+
+    def _flood(self, packet: Packet, judge: Judge, now: float) -> Outcome:
+        """A copy for every other port of the network whose rules and rate allow it."""
+        budget = self._flooding[packet.port.id]
+        if not budget.is_within(now, FLOOD_AHEAD):
+            raise Dropped("FLOOD_LIMIT")
+        frame = delivered(packet, self._dscp(packet.port))
+        copies, drops = [], []
+        for port in self.topology.ports_of(packet.network):
+            if port is packet.port:
+                continue
+            if not judge.may_enter(packet, port):
+                drops.append(Blame(port.id, "DROP_POLICY_TO_VM"))
+            elif not self._pace_receiver(port, now):
+                drops.append(Blame(port.id, "DROP_PACKET_RATE_TO_VM"))
+            else:
+                copies.append((port.id, frame))
+        budget.take(now, flood_seconds(packet, len(copies)))
+        return Outcome(Verdict.FLOODED, tuple(copies), tuple(drops))
+
+    def _dscp(self, port: Port) -> int | None:
+        qos = self.topology.qos(port)
+        return qos.dscp if qos else None
+
+    # ---- rates ----------------------------------------------------------------------
+
+    def _pace_sender(self, packet: Packet, now: float) -> None:
+        qos = self.topology.qos(packet.port)
+        limit = qos.packet_rate_from_vm if qos else None
+        if not _may_pass(self._sending[packet.port.id], limit, now):
+            raise Dropped("PACKET_RATE_FROM_VM")
+
+    def _pace_receiver(self, port: Port, now: float) -> bool:
+        qos = self.topology.qos(port)
+        limit = qos.packet_rate_to_vm if qos else None
+        return _may_pass(self._receiving[port.id], limit, now)
+
+    # ---- the end ----------------------------------------------------------------------
+
+    def _finish(self, packet: Packet, way: Way | None, end: End, now: float) -> Outcome:
+        port = packet.port.id
+        if isinstance(end, Answered):
+            return Outcome(Verdict.ANSWERED, ((port, end.frame),))
+        if isinstance(end, Consumed):
+            return Outcome(Verdict.CONSUMED)
+        assert isinstance(end, Dropped)
+        drops = (Blame(end.port or port, end.reason),)
+        told = None
+        if end.tell is not None:
+            told = error_frame(packet, end.tell, way.speaker if way else None)
+        if told is None or not self._budgets[port].take(now):
+            return Outcome(Verdict.DROPPED, (), drops)
+        return Outcome(Verdict.DROPPED, ((port, told),), drops)
+
+
+def _may_pass(pace: Pace, limit: PacketRateLimit | None, now: float) -> bool:
+    return limit is None or pace.may_take(now, 1 / limit.rate, limit.burst)

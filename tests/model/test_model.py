@@ -1,0 +1,31 @@
+"""Random topologies and packets: the data plane does what the model says."""
+
+from __future__ import annotations
+
+from comparison import Comparison
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from model_board import ModelBoard
+from topologies import topologies
+
+from heddle.intent.model import AnyResource
+
+PACKETS = 100  # per topology
+TOPOLOGIES = 100
+seeds = st.lists(st.integers(0, 2**32 - 1), min_size=PACKETS, max_size=PACKETS)
+
+
+@settings(
+    max_examples=TOPOLOGIES,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+@given(objects=topologies(), seeds=seeds)
+def test_packets_fare_as_the_model_says(
+    model_board: ModelBoard, objects: list[AnyResource], seeds: list[int]
+) -> None:
+    comparison = Comparison(model_board, objects)
+    comparison.send_all(seeds)
+    comparison.check_counters()
