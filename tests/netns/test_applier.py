@@ -23,7 +23,9 @@ from heddle.applier.applier import Action
 from heddle.applier.netlink import Netlink
 from heddle.applier.notifications import Notifications
 from heddle.compiler.state import HostDelta, HostState
+from heddle.datapath.loader import PROGRAM, Datapath
 from heddle.intent.names import port_alias
+from heddle.paths import pin_dir
 
 VIRTIO_HEADER_BYTES = 10
 
@@ -284,14 +286,13 @@ def _add_row(host: ApplierHost, _: str) -> None:
 @contextmanager
 def _other_program() -> Iterator[Path]:
     """Where a program like ours, but not ours, is pinned."""
-    other = Path(f"/sys/fs/bpf/other_{secrets.token_hex(4)}")
-    run("bpftool", "prog", "loadall", str(OBJECT), str(other), "type", "classifier")
+    other = f"other-{secrets.token_hex(4)}"
+    datapath = Datapath.load(other)
     try:
-        yield other / "from_vm"
+        yield pin_dir(other) / PROGRAM
     finally:
-        for pin in other.iterdir():
-            pin.unlink()
-        other.rmdir()
+        datapath.close()
+        Datapath.unpin(other)
 
 
 _PLACE = ("pref", "1", "handle", "0x6864646c")
@@ -337,7 +338,6 @@ def _command(*words: str) -> Callable[[ApplierHost, str], None]:
     return damage
 
 
-OBJECT = Path(namespaces.__file__).parents[1] / "datapath" / "objects" / "from_vm.bpf.o"
 ROW_DAMAGES: dict[str, tuple[Callable[[ApplierHost, str], None], str]] = {
     "altered row": (_alter_row, "~ ports "),
     "deleted row": (_delete_row, "+ macs "),
