@@ -186,7 +186,43 @@ beginnings = st.sampled_from(list(STATES.values())).map(
     lambda objects: [(r.kind, r.id, r) for r in objects]
 )
 transactions = st.lists(st.lists(st.one_of(writes, writes, deletions), max_size=8), max_size=8)
-histories = st.builds(lambda first, rest: [first, *rest], beginnings, transactions)
+
+# Policy alone, among ports that are there, in networks that no router joins.
+POLICY_WORLD: list[AnyResource] = [
+    *(network(n) for n in (1, 2, 3)),
+    *(machine(f"m{n}") for n in (1, 2, 3)),
+    *(port(n, n, f"m{n}", security_group_ids=("web", "db", "gone")[:n]) for n in (1, 2, 3)),
+    *(port(n, 4, "m9", host="h2", security_group_ids=("db",)) for n in (1, 2)),
+    *(group(label, n) for n, label in enumerate(("web", "db", "gone"), 1)),
+    *(address_group(label, n) for n, label in enumerate(("a", "b"), 11)),
+    rule(1, "web", remote_group_id="db"),
+    rule(2, "web", address_group_id="a"),
+    rule(3, "db", remote_group_id="web"),
+    entry("10.0.0.0/8", "a", id="e1"),
+]
+plugged_ports = st.builds(
+    lambda n, groups: port(n, n, f"m{n}", security_group_ids=groups), numbers, group_lists
+)
+sound_rules = st.builds(
+    lambda n, of, remote, service: rule(n, of, **(remote | service)),
+    st.integers(1, 7),
+    group_names,
+    st.one_of(
+        st.builds(lambda name: {"remote_group_id": name}, group_names),
+        st.builds(lambda name: {"address_group_id": name}, st.sampled_from(["a", "b"])),
+        st.builds(lambda cidr: {"remote_cidr": cidr}, prefixes4),
+    ),
+    st.sampled_from([{}, {"protocol": 6, "port_min": 3, "port_max": 9}, {"protocol": 6}]),
+)
+policy_changes = st.one_of(policy, policy, sound_rules, sound_rules, plugged_ports).flatmap(
+    lambda r: st.sampled_from([(r.kind, r.id, r), (r.kind, r.id, r), (r.kind, r.id, None)])
+)
+policy_transactions = st.lists(st.lists(policy_changes, min_size=1, max_size=3), max_size=12)
+policy_beginning = [(r.kind, r.id, r) for r in POLICY_WORLD]
+histories = st.one_of(
+    st.builds(lambda first, rest: [first, *rest], beginnings, transactions),
+    st.builds(lambda rest: [policy_beginning, *rest], policy_transactions),
+)
 
 
 def unneeded(before: HostState, delta: HostDelta) -> list[object]:
