@@ -61,6 +61,8 @@ def nftables_bridge() -> Pair:
 def _with_nftables(pair: Pair) -> Pair:
     ruleset = _NFTABLES.format(udp=dashed(UDP_PORTS), tcp=dashed(TCP_PORTS))
     run("ip", "netns", "exec", pair.switch, "nft", "-f", "-", stdin=ruleset)
+    # The meters' frames come without a checksum, as those of a container do.
+    run_in(pair.switch, "sysctl", "-qw", "net.netfilter.nf_conntrack_checksum=0")
     return replace(pair, name=f"{pair.name}, nftables").check()
 
 
@@ -73,16 +75,16 @@ def open_vswitch() -> tuple[Pair, int]:
     """Two subnets, routed by Open vSwitch in user space, and its process id. It
     runs in a folder of its own and ends with the private host at the latest."""
     switch = peers.add_namespace("vswitch")
-    containers = [_attach_to_ovs(switch, number) for number in (1, 2)]
+    sender, receiver = _attach_to_ovs(switch, 1), _attach_to_ovs(switch, 2)
     pid = _start_ovs(switch)
     _vsctl("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev")
     _vsctl("set-fail-mode", "br0", "secure")
-    for number, name in enumerate(containers, 1):
+    for number, name in enumerate((sender, receiver), 1):
         _vsctl("add-port", "br0", name, "--", "set", "interface", name, f"ofport_request={number}")
     flows = "\n".join([*_OVS_FLOWS.splitlines(), *_new_flows(), *map(_route_flow, (1, 2))])
     _ovs("ovs-ofctl", "add-flows", "br0", "-", stdin=flows)
-    pair = Pair("Open vSwitch, user space", *containers, switch, "10.87.1.2", "10.87.2.2")
-    return pair.check(), pid
+    name = "Open vSwitch, user space"
+    return Pair(name, sender, receiver, switch, "10.87.1.2", "10.87.2.2").check(), pid
 
 
 def _start_ovs(switch: str) -> int:

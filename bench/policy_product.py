@@ -30,10 +30,10 @@ def start_pairs(groups: Iterable[str], nics: Mapping[str, tuple[Nic, Nic]]) -> d
     """Pairs by name, up and running: a sender in one subnet and a receiver in
     another, with the NICs given. Each of the groups has ten rules."""
     machines: dict[str, object] = {}
-    for place, (name, (sender, receiver)) in enumerate(nics.items()):
-        for role, network, nic in zip(_ROLES, _NETWORKS, (sender, receiver), strict=True):
+    for place, ends in enumerate(nics.values()):
+        for role, network, nic in zip(_ROLES, _NETWORKS, ends, strict=True):
             plug = {"network": network, "address": _address(network, place), **nic}
-            machines[f"{name}-{role}"] = {"kind": "container", "nics": [plug]}
+            machines[_machine(place, role)] = {"kind": "container", "nics": [plug]}
     _up({"security_groups": {group: _ten_rules() for group in groups}, "machines": machines})
     return {name: _pair(place, name) for place, name in enumerate(nics)}
 
@@ -46,10 +46,15 @@ def _address(network: str, place: int) -> str:
     return f"{_NETWORKS[network]}.{2 + place}"
 
 
+def _machine(place: int, role: str) -> str:
+    return f"{role}-{place}"
+
+
 def _pair(place: int, name: str) -> Pair:
-    namespaces = [namespace_name(f"{name}-{role}") for role in _ROLES]
-    addresses = [_address(network, place) for network in _NETWORKS]
-    return Pair(f"heddle, {name}", *namespaces, private.HOST_NAMESPACE, *addresses).check()
+    sender, receiver = (namespace_name(_machine(place, role)) for role in _ROLES)
+    sender_ip, receiver_ip = (_address(network, place) for network in _NETWORKS)
+    host = private.HOST_NAMESPACE
+    return Pair(f"heddle, {name}", sender, receiver, host, sender_ip, receiver_ip).check()
 
 
 def _up(parts: Mapping[str, object]) -> None:
@@ -75,6 +80,15 @@ def _ten_rules() -> list[dict[str, object]]:
         for n in range(FEW - len(needed))
     )
     return [*needed, *others]
+
+
+def in_group(group: str) -> tuple[Nic, Nic]:
+    """Both ends in one security group."""
+    nic = {"security_groups": [group]}
+    return nic, nic
+
+
+OPEN: tuple[Nic, Nic] = ({"port_security": False}, {"port_security": False})
 
 
 def load(resources: Iterable[AnyResource]) -> None:

@@ -25,7 +25,7 @@ _NUMBERS = 1 << 20  # beyond those that a topology file gives
 class RuleBook:
     """Rules for one group; the numbers of a second book must not be the same."""
 
-    def __init__(self, group: str, book: int) -> None:
+    def __init__(self, group: str, book: int = 0) -> None:
         self._group_id = object_id(PROJECT, Kind.SECURITY_GROUP, group)
         self._first_number = _NUMBERS * (1 + book)
         self._chance = random.Random(_SEED)  # noqa: S311 - nobody must not guess it

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from bench.figures import frames, hotpath, ping, scale, tcp, vms
+from bench.figures import (
+    frames,
+    hotpath,
+    ping,
+    policy_connects,
+    policy_first,
+    policy_floods,
+    policy_frames,
+    policy_scale,
+    policy_stream,
+    scale,
+    tcp,
+    vms,
+)
 from bench.report import Figure
 
 SUITES: dict[str, tuple[Figure, ...]] = {
     "local": (tcp.FIGURE, frames.FIGURE, ping.FIGURE, vms.FIGURE, scale.FIGURE),
     "hotpath": (hotpath.FIGURE,),
+    "policy": (
+        policy_frames.FIGURE,
+        policy_first.FIGURE,
+        policy_connects.FIGURE,
+        policy_stream.FIGURE,
+        policy_floods.FIGURE,
+        policy_scale.FIGURE,  # the last: its links take the kernel long to remove
+    ),
 }
 
 

@@ -12,7 +12,7 @@ from bench.commands import BenchError, run
 
 SOURCES = Path(__file__).parent
 OUTPUT = SOURCES.parent / "out"
-PROGRAMS = {"flows": "flows", "flood": "flows"}  # BPF programs by meter; others share "meters"
+PROGRAMS = dict.fromkeys(("flows", "flood", "handshakes"), "flows")  # of others: "meters"
 
 
 def meter(name: str, **settings: object) -> dict[str, int]:

@@ -5,7 +5,7 @@
  *
  * Settings: PROGRAMS, SWITCH_NETNS, SENDER_NETNS, SENDER_PORT (its host end),
  * DEVICE, SOURCE_MAC, DESTINATION_MAC, SOURCE_IP, DESTINATION_IP, PROTOCOL (17:
- * UDP, 6: TCP with SYN), FLOWS, FIRST_FLOW, CPU, MILLISECONDS.
+ * UDP, 6: TCP with SYN), FLOWS, FIRST_FLOW, FIRST_PORT, CPU, MILLISECONDS.
  * Prints {"sent": frames, "wall_ns": ns}.
  */
 #include "generator.h"
@@ -21,7 +21,7 @@ int main(void)
 
 	address_frame(&generator.recipe, setting("SOURCE_MAC"), setting("DESTINATION_MAC"),
 		      setting("SOURCE_IP"), setting("DESTINATION_IP"));
-	fill_frame(&generator.recipe, number_setting("PROTOCOL"));
+	fill_frame(&generator.recipe, number_setting("PROTOCOL"), TCP_SYN);
 	pin_to(number_setting("CPU"));
 	start_over(&generator);
 	uint64_t start = clock_ns(CLOCK_MONOTONIC);

@@ -37,7 +37,7 @@ static __always_inline void number_ports(struct ports *ports, const struct recip
 {
 	__u32 flow = recipe->first_flow + n % recipe->flows;
 	__u16 opener = to_network(OPENER_PORT + flow % OPENER_PORTS);
-	__u16 other = to_network(OTHER_PORT + flow / OPENER_PORTS);
+	__u16 other = to_network(recipe->other_port + flow / OPENER_PORTS);
 
 	ports->source = recipe->reply ? other : opener;
 	ports->destination = recipe->reply ? opener : other;

@@ -13,7 +13,7 @@
  * Settings: PROGRAMS, SWITCH_NETNS, SENDER_NETNS, RECEIVER_NETNS, DEVICE (in
  * both), SENDER_PORT and RECEIVER_PORT (their host ends), SOURCE_MAC,
  * DESTINATION_MAC, REPLY_SOURCE_MAC, REPLY_DESTINATION_MAC, SOURCE_IP,
- * DESTINATION_IP, FLOWS, FIRST_FLOW (number), CPU, SOFTIRQD_SCHEDSTAT (of that
+ * DESTINATION_IP, FLOWS, FIRST_FLOW (number), FIRST_PORT, CPU, SOFTIRQD_SCHEDSTAT (of that
  * CPU's ksoftirqd), DAEMON_TASKS (folder of /proc with the daemon's tasks, or
  * empty), MILLISECONDS.
  * Prints {"first_sent", "first_delivered", "first_cpu_ns", "sent", "delivered",
@@ -21,8 +21,6 @@
  */
 #include "generator.h"
 #include <dirent.h>
-
-#define PATIENCE_NS 1000000000ull
 
 /* CPU time of all tasks of the daemon. */
 static uint64_t daemon_ns(void)
@@ -46,31 +44,6 @@ static uint64_t daemon_ns(void)
 	}
 	closedir(tasks);
 	return sum;
-}
-
-static uint64_t own_ns(void)
-{
-	return clock_ns(CLOCK_THREAD_CPUTIME_ID) + schedstat_ns(setting("SOFTIRQD_SCHEDSTAT"));
-}
-
-/* A daemon delivers when it comes to it; whatever is lost is not waited for. */
-static void await_delivery(struct bpf_object *object, uint64_t count)
-{
-	uint64_t start = clock_ns(CLOCK_MONOTONIC);
-
-	while (delivered_frames(object) < count && clock_ns(CLOCK_MONOTONIC) - start < PATIENCE_NS)
-		usleep(100);
-}
-
-/* One frame of each flow, and then wait for all of them. */
-static uint64_t one_of_each(struct generator *generator)
-{
-	uint64_t before = delivered_frames(generator->object);
-
-	start_over(generator);
-	send_frames(generator, generator->recipe.flows);
-	await_delivery(generator->object, before + generator->recipe.flows);
-	return delivered_frames(generator->object) - before;
 }
 
 static void open_flows(struct generator *opener, struct generator *replier)
@@ -102,41 +75,16 @@ static void measure(struct generator *opener)
 	       daemon_ns() - spent);
 }
 
-static void put_sink(struct bpf_object *object, const char *netns)
-{
-	enter_namespace(netns);
-	attach_filter(if_nametoindex(setting("DEVICE")), BPF_TC_INGRESS,
-		      program_fd(object, "sink"));
-}
-
-static void remove_sink(const char *netns)
-{
-	enter_namespace(netns);
-	detach_filter(if_nametoindex(setting("DEVICE")), BPF_TC_INGRESS);
-}
-
 int main(void)
 {
 	struct bpf_object *object = load_programs(setting("PROGRAMS"));
-	struct generator opener =
-		new_generator(object, setting("SENDER_NETNS"), setting("SENDER_PORT"));
-	struct generator replier =
-		new_generator(object, setting("RECEIVER_NETNS"), setting("RECEIVER_PORT"));
+	struct generator opener, replier;
 
-	address_frame(&opener.recipe, setting("SOURCE_MAC"), setting("DESTINATION_MAC"),
-		      setting("SOURCE_IP"), setting("DESTINATION_IP"));
-	address_frame(&replier.recipe, setting("REPLY_SOURCE_MAC"),
-		      setting("REPLY_DESTINATION_MAC"), setting("DESTINATION_IP"),
-		      setting("SOURCE_IP"));
-	fill_frame(&opener.recipe, IPPROTO_UDP);
-	fill_frame(&replier.recipe, IPPROTO_UDP);
-	replier.recipe.reply = 1;
-	put_sink(object, setting("SENDER_NETNS"));
-	put_sink(object, setting("RECEIVER_NETNS"));
-	pin_to(number_setting("CPU"));
+	new_generators(object, &opener, &replier);
+	fill_frame(&opener.recipe, IPPROTO_UDP, 0);
+	fill_frame(&replier.recipe, IPPROTO_UDP, 0);
 	open_flows(&opener, &replier);
 	measure(&opener);
-	remove_sink(setting("SENDER_NETNS"));
-	remove_sink(setting("RECEIVER_NETNS"));
+	remove_sinks();
 	return 0;
 }

@@ -10,7 +10,6 @@
 #define MARK 0x6c64642e
 #define OPENER_PORT 1024 /* the first one */
 #define OPENER_PORTS 50000
-#define OTHER_PORT 9 /* that of the other side; the next one when those are used up */
 
 struct ports {
 	__u16 source;
@@ -20,6 +19,7 @@ struct ports {
 /* Frames of so many flows in turn, to be sent by the opener or by the other side. */
 struct recipe {
 	__u8 frame[FRAME_BYTES];
+	__u32 other_port; /* the other side's; the next one when all of the opener's are used */
 	__u32 first_flow;
 	__u32 flows;
 	__u32 reply;

@@ -7,10 +7,16 @@
 #include <linux/ethtool.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
+#include <stdbool.h>
 #include <sys/ioctl.h>
 
 #define BATCH 64
 #define SLICE (1 << 14) /* frames that are sent by one system call */
+#define PATIENCE_NS 1000000000ull
+#define TCP_FLAGS_OFFSET 13
+#define TCP_FIN 1
+#define TCP_SYN 2
+#define TCP_ACK 16
 
 struct generator {
 	struct bpf_object *object;
@@ -52,7 +58,8 @@ static inline void address_frame(struct recipe *recipe, const char *source_mac,
 		errx(2, "no IPv4 address: %s or %s", source_ip, destination_ip);
 }
 
-static inline void fill_frame(struct recipe *recipe, uint8_t protocol)
+/* UDP, or TCP with these flags. */
+static inline void fill_frame(struct recipe *recipe, uint8_t protocol, uint8_t tcp_flags)
 {
 	struct iphdr *ip = (void *)(recipe->frame + sizeof(struct ethhdr));
 	struct udphdr *udp = (void *)(ip + 1);
@@ -60,10 +67,11 @@ static inline void fill_frame(struct recipe *recipe, uint8_t protocol)
 	uint32_t mark = MARK;
 
 	ip->protocol = protocol;
+	ip->check = 0;
 	ip->check = ip_checksum(ip);
 	if (protocol == IPPROTO_TCP) {
 		tcp->doff = sizeof(*tcp) / 4;
-		tcp->syn = 1;
+		((uint8_t *)tcp)[TCP_FLAGS_OFFSET] = tcp_flags;
 		tcp->window = htons(65535);
 	} else {
 		udp->len = htons(FRAME_BYTES - sizeof(struct ethhdr) - sizeof(*ip));
@@ -104,6 +112,45 @@ static inline void send_frames(struct generator *generator, uint32_t count)
 		errx(1, "cannot send live XDP frames: %s", strerror(-error));
 }
 
+/* Whoever forwards delivers when it comes to it; what is lost is not waited for. */
+static inline void await_delivery(struct bpf_object *object, uint64_t count)
+{
+	uint64_t start = clock_ns(CLOCK_MONOTONIC);
+
+	while (delivered_frames(object) < count && clock_ns(CLOCK_MONOTONIC) - start < PATIENCE_NS)
+		usleep(100);
+}
+
+/* One frame of each flow, and then wait for all of them: returns how many came. */
+static inline uint64_t one_of_each(struct generator *generator)
+{
+	uint64_t before = delivered_frames(generator->object);
+
+	start_over(generator);
+	send_frames(generator, generator->recipe.flows);
+	await_delivery(generator->object, before + generator->recipe.flows);
+	return delivered_frames(generator->object) - before;
+}
+
+/* CPU time of this thread, and of the soft interrupts that follow from its frames. */
+static inline uint64_t own_ns(void)
+{
+	return clock_ns(CLOCK_THREAD_CPUTIME_ID) + schedstat_ns(setting("SOFTIRQD_SCHEDSTAT"));
+}
+
+static inline void put_sink(struct bpf_object *object, const char *netns)
+{
+	enter_namespace(netns);
+	attach_filter(if_nametoindex(setting("DEVICE")), BPF_TC_INGRESS,
+		      program_fd(object, "sink"));
+}
+
+static inline void remove_sink(const char *netns)
+{
+	enter_namespace(netns);
+	detach_filter(if_nametoindex(setting("DEVICE")), BPF_TC_INGRESS);
+}
+
 /* A generator at DEVICE of a container whose other end is host_device of
  * SWITCH_NETNS. */
 static inline struct generator new_generator(struct bpf_object *object, const char *netns,
@@ -118,5 +165,29 @@ static inline struct generator new_generator(struct bpf_object *object, const ch
 	generator.ifindex = if_nametoindex(setting("DEVICE"));
 	generator.recipe.flows = number_setting("FLOWS");
 	generator.recipe.first_flow = number_setting("FIRST_FLOW");
+	generator.recipe.other_port = number_setting("FIRST_PORT");
 	return generator;
+}
+
+/* Generators at both containers of a pair, the one that opens flows first. */
+static inline void new_generators(struct bpf_object *object, struct generator *opener,
+				  struct generator *replier)
+{
+	*opener = new_generator(object, setting("SENDER_NETNS"), setting("SENDER_PORT"));
+	*replier = new_generator(object, setting("RECEIVER_NETNS"), setting("RECEIVER_PORT"));
+	address_frame(&opener->recipe, setting("SOURCE_MAC"), setting("DESTINATION_MAC"),
+		      setting("SOURCE_IP"), setting("DESTINATION_IP"));
+	address_frame(&replier->recipe, setting("REPLY_SOURCE_MAC"),
+		      setting("REPLY_DESTINATION_MAC"), setting("DESTINATION_IP"),
+		      setting("SOURCE_IP"));
+	replier->recipe.reply = 1;
+	put_sink(object, setting("SENDER_NETNS"));
+	put_sink(object, setting("RECEIVER_NETNS"));
+	pin_to(number_setting("CPU"));
+}
+
+static inline void remove_sinks(void)
+{
+	remove_sink(setting("SENDER_NETNS"));
+	remove_sink(setting("RECEIVER_NETNS"));
 }

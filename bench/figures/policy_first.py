@@ -1,0 +1,54 @@
+"""The first packet of a flow: what it costs more than a later one, with rules
+of several numbers and kinds at both ends, and without any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+
+from bench.peers import Pair
+from bench.policy_meters import FlowMeter
+from bench.policy_product import FEW, OPEN, in_group, load, start_pairs
+from bench.policy_rules import RuleBook
+from bench.report import Figure, Measured, at_most
+from bench.rounds import interleave, medians
+
+ROUNDS = 11
+MILLISECONDS = 50
+NEW_FLOWS = 2000  # per round
+MANY = 10_000
+GROUPS = ("few", "many", "nested")
+_TITLES = {
+    "open": "policy off",
+    "few": "10 rules",
+    "many": "heddle",
+    "nested": "all rules about the peer",
+}
+
+
+def measure() -> Measured:
+    pairs = start_pairs(GROUPS, {"open": OPEN, **{name: in_group(name) for name in GROUPS}})
+    load(RuleBook("many").scattered(MANY - FEW))
+    load(RuleBook("nested", book=1).nested(pairs["nested"].sender_ip, MANY - FEW))
+    contenders = {_TITLES[name]: _added(pair) for name, pair in pairs.items()}
+    micro = medians(interleave(contenders, ROUNDS))
+    return Measured({"policy-first-packet": micro[_TITLES["many"]]}, "us added", micro)
+
+
+def _added(pair: Pair) -> Callable[[], float]:
+    """Microseconds of CPU time by which a first frame exceeds a later one."""
+    meter, numbers = FlowMeter(pair), count(step=NEW_FLOWS)
+
+    def added() -> float:
+        cost = meter.cost(MILLISECONDS, NEW_FLOWS, next(numbers))
+        return (cost.first - cost.established) / 1000
+
+    return added
+
+
+FIGURE = Figure(
+    "policy-first",
+    "First packet of a flow: CPU time added to that of a later packet",
+    {"policy-first-packet": at_most(20, "us added, with 10,000 rules at both ends")},
+    measure,
+)
