@@ -30,3 +30,9 @@ def routed_lab() -> Iterator[Lab]:
     for private in _private_host():
         private.heddle("up", private.write(ROUTED))
         yield private
+
+
+@pytest.fixture(scope="module")
+def module_lab() -> Iterator[Lab]:
+    """A private host, empty, for the tests of a module."""
+    yield from _private_host()
