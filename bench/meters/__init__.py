@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import platform
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -35,8 +36,8 @@ def _program(name: str) -> Path:
     built = OUTPUT / name
     source = SOURCES / f"{name}.c"
     if not _is_current(built, (source, *SOURCES.glob("*.h"))):
-        warnings = ("-Wall", "-Wextra", "-Werror")
-        run("gcc", "-O2", *warnings, str(source), "-o", str(built), "-lbpf")
+        compile_ = ("gcc", "-O2", "-Wall", "-Wextra", "-Werror", str(source), "-lbpf")
+        _make(built, compile_)
     return built
 
 
@@ -45,9 +46,16 @@ def _programs(name: str) -> Path:
     built = OUTPUT / source.with_suffix(".o").name
     if not _is_current(built, (source, *SOURCES.glob("*.h"))):
         headers = f"/usr/include/{platform.machine()}-linux-gnu"
-        compile_ = ("clang-14", "-O2", "-g", "-target", "bpf", "-I", headers)
-        run(*compile_, "-c", str(source), "-o", str(built))
+        compile_ = ("clang-14", "-O2", "-g", "-target", "bpf", "-I", headers, "-c", str(source))
+        _make(built, compile_)
     return built
+
+
+def _make(built: Path, compile_: tuple[str, ...]) -> None:
+    """Another thread may do the same, or run what is already built."""
+    new = built.with_name(f"{built.name}.{threading.get_native_id()}")
+    run(*compile_, "-o", str(new))
+    new.replace(built)
 
 
 def _is_current(built: Path, sources: Iterable[Path]) -> bool:
