@@ -26,6 +26,11 @@ def state_dir() -> Path:
     return _root() / "var/lib/heddle"
 
 
+def settings_file() -> Path:
+    """What the operator says of this host."""
+    return _root() / "etc/heddle/heddle.toml"
+
+
 def run_dir() -> Path:
     """Sockets and pid files."""
     return _root() / "run/heddle"

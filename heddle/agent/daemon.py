@@ -23,7 +23,14 @@ from typing import NoReturn, TextIO
 
 from heddle.agent.client import AgentClient, agent_pid
 from heddle.errors import AgentError
-from heddle.paths import agent_log_file, agent_pid_file, agent_socket, host_name, store_file
+from heddle.paths import (
+    agent_log_file,
+    agent_pid_file,
+    agent_socket,
+    host_name,
+    settings_file,
+    store_file,
+)
 
 START_SECONDS = 30.0
 STOP_SECONDS = 60.0
@@ -56,6 +63,7 @@ async def _run(host: str, on_demand: bool) -> None:
     from heddle.agent.notifications import LinkNotifications
     from heddle.applier.applier import Applier
     from heddle.applier.linux import LinuxKernel
+    from heddle.applier.qos_settings import read_settings
     from heddle.compiler.fragment import Limits
     from heddle.datapath.loader import Datapath
     from heddle.events.drops import drop_decoder
@@ -63,6 +71,7 @@ async def _run(host: str, on_demand: bool) -> None:
     from heddle.store.sqlite import SqliteStore
 
     expect_many_objects()
+    settings = read_settings(settings_file())
     with ExitStack() as stack:
         datapath = Datapath.load(host)
         stack.callback(datapath.close)
@@ -76,7 +85,7 @@ async def _run(host: str, on_demand: bool) -> None:
         stack.callback(sender.close)
         parts = Parts(
             store=store,
-            applier=Applier(LinuxKernel(datapath)),
+            applier=Applier(LinuxKernel(datapath), settings.capacity),
             limits=Limits(
                 dhcp_options=datapath.abi.value("DHCP_OPTIONS_MAX"),
                 ra_message=datapath.abi.value("RA_OPTIONS_MAX"),

@@ -283,5 +283,5 @@ def _reason(errors: Iterable[OSError | None]) -> str | None:
 
 def _in_words(error: OSError) -> str:
     if error.errno == errno.ENOENT:
-        return "limit of bandwidth: this kernel has no HTB or TBF (`modprobe sch_htb sch_tbf`)"
+        return "limit of bandwidth: this kernel lacks HTB or TBF; see `heddle doctor`"
     return f"limit of bandwidth: {error.strerror}"

@@ -24,6 +24,10 @@ _AS_ROOT = "run as root to check"
 # A network namespace of its own, so that nothing of the host is touched. Who is
 # not root needs a user namespace for that, which a chroot does not give.
 _AS_OTHER_USER = ("--user", "--map-root-user")
+_TRY_SHAPING = (
+    "ip link add probe0 type veth peer name probe1; tc qdisc add dev probe0 root htb; "
+    "tc qdisc add dev probe1 root tbf rate 1gbit burst 10kb limit 10kb"
+)
 _TRY_CLSACT = "ip link add probe0 type veth peer name probe1; tc qdisc add dev probe0 clsact"
 
 
@@ -105,18 +109,30 @@ def _feature(name: str, question: str, remedy: str) -> Finding:
 
 
 def _clsact() -> Finding:
-    name = "clsact on veth"
+    remedy = "boot a kernel with CONFIG_NET_CLS_ACT, CONFIG_NET_CLS_BPF and CONFIG_VETH"
+    return _tried("clsact on veth", _TRY_CLSACT, remedy)
+
+
+def _shaping() -> Finding:
+    remedy = (
+        "`modprobe -a sch_htb sch_tbf`, or boot a kernel with CONFIG_NET_SCH_HTB and "
+        "CONFIG_NET_SCH_TBF; without, limits of bandwidth are not kept"
+    )
+    return _tried("limits of bandwidth", _TRY_SHAPING, remedy)
+
+
+def _tried(name: str, script: str, remedy: str) -> Finding:
+    """Whether commands succeed in a network namespace of their own."""
     if not shutil.which("ip") or not shutil.which("tc"):
         return Finding(name, State.UNKNOWN, "needs ip and tc", "apt-get install iproute2")
     as_root = () if os.geteuid() == 0 else _AS_OTHER_USER
-    command = ["unshare", *as_root, "--net", "sh", "-ec", _TRY_CLSACT]
+    command = ["unshare", *as_root, "--net", "sh", "-ec", script]
     done = subprocess.run(command, check=False, capture_output=True)
     if done.returncode == 0:
         return Finding(name, State.OK, "tried in a network namespace")
     detail = (done.stderr.decode(errors="replace").strip().splitlines() or ["refused"])[-1]
     if os.geteuid() != 0 and "unshare" in detail:
         return Finding(name, State.UNKNOWN, _AS_ROOT)
-    remedy = "boot a kernel with CONFIG_NET_CLS_ACT, CONFIG_NET_CLS_BPF and CONFIG_VETH"
     return Finding(name, State.MISSING, detail, remedy)
 
 
@@ -191,6 +207,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _ring_buffer,
     _redirect_peer,
     _clsact,
+    _shaping,
     _tun,
     _object,
     _qemu,
