@@ -255,13 +255,16 @@ static __always_inline __u64 adapted(__u64 timeout, const struct flow *connectio
 	return timeout / (limit / 2) * (limit - used) + ALARM_MIN_NS;
 }
 
-/* Remove both entries. */
+/* Remove both entries. Without a connection that of the other direction is
+ * none of ours: it is counted for its own sender. */
 static __always_inline void end_connection(struct flow_key *opener, struct flow_key *other)
 {
 	struct flow *connection = bpf_map_lookup_elem(&flows, opener);
+	struct flow *reply = bpf_map_lookup_elem(&flows, other);
 	__u32 ifindex = opener->ifindex, slot;
 
-	bpf_map_delete_elem(&flows, other);
+	if (reply && reply->role == FLOW_REPLY)
+		bpf_map_delete_elem(&flows, other);
 	if (!connection)
 		return;
 	slot = connection->from_slot;

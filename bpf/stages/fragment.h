@@ -32,7 +32,7 @@ __noinline int stage_fragment(struct __sk_buff *skb, struct packet *packet)
 			.destination_port_be = packet->key.destination_port_be,
 		};
 
-		if (packet->trackable && !trace_of(skb))
+		if ((packet->trackable || is_multicast(packet)) && !trace_of(skb))
 			bpf_map_update_elem(&fragments, &key, &first, BPF_ANY);
 		return 0;
 	}

@@ -439,9 +439,19 @@ __noinline int judge_tracked(void)
 
 /* ---- the stage --------------------------------------------------------------- */
 
-/* What stays with heddle, or goes to many: the sender's rules alone. */
+__noinline int is_known(void)
+{
+	struct packet *packet = packet_in_hand();
+
+	return packet && packet->trackable && bpf_map_lookup_elem(&flows, &packet->key);
+}
+
+/* What stays with heddle, or goes to many: the sender's rules alone. Who may
+ * reply but not open must learn as well that a packet was too big. */
 static __always_inline int judge_sender(struct packet *packet, int outcome)
 {
+	if (outcome == OUTCOME_DROP && is_known())
+		return outcome;
 	if (!may_leave(packet))
 		return refuse_sender(packet);
 	if (outcome == OUTCOME_DROP) /* the sender may be told why */

@@ -73,11 +73,13 @@ static __always_inline int route_to_port(struct packet *packet, const struct nei
 
 	if (!interface)
 		return drop(packet, STAGE_ROUTE, DROP_INTERNAL);
+	if (neighbor->target == packet->key.ifindex &&
+	    same_address(packet->key.source, packet->key.destination))
+		packet->trackable = false; /* from one address to itself: no reply to tell apart */
 	packet->mtu = interface->mtu;
 	if (packet->segment_bytes > packet->mtu)
 		return drop_too_big(packet, STAGE_ROUTE);
 	packet->to_ifindex = neighbor->target;
-	packet->to_network = route->network;
 	copy_mac(packet->sent_macs, neighbor->mac);
 	copy_mac(packet->sent_macs + MAC_BYTES, interface->mac);
 	return decide_stage(packet, STAGE_ROUTE,
@@ -96,6 +98,7 @@ static __always_inline int route_once(struct packet *packet)
 		return unreachable(packet, DROP_NO_ROUTE, ICMP_NET_UNREACH, ICMP6_NO_ROUTE);
 	if (route->kind == ROUTE_BLACKHOLE)
 		return drop(packet, STAGE_ROUTE, DROP_BLACKHOLE);
+	packet->to_network = route->network; /* rules about members of a group ask for it */
 	if (route->kind == ROUTE_VIA)
 		copy_address(packet->via, route->via);
 	neighbor = find_neighbor(packet, route->network,

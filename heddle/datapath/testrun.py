@@ -18,6 +18,8 @@ class TestRun:
 
     verdict: int
     frame: bytes
+    mark: int  # skb->mark and skb->priority that it left
+    priority: int
     duration: int  # ns per run
 
 
@@ -47,14 +49,16 @@ def run(
             "gso_segs": gso_segments,
         },
     )
+    context_out = ffi.new("struct skb *")
     frame_in, frame_out = ffi.from_buffer(frame), ffi.new("unsigned char[]", _ROOM)
     options = ffi.new("struct test_run *")
     options.sz = ffi.sizeof("struct test_run")
     options.data_in, options.data_size_in = frame_in, len(frame)
     options.data_out, options.data_size_out = frame_out, _ROOM
     options.ctx_in, options.ctx_size_in = context, ffi.sizeof("struct skb")
+    options.ctx_out, options.ctx_size_out = context_out, ffi.sizeof("struct skb")
     options.repeat = repeat
     result = lib.bpf_prog_test_run_opts(program_fd, options)
     check(result, f"run the data plane on a frame of {len(frame)} bytes from device {ifindex}")
     sent = bytes(ffi.buffer(frame_out, options.data_size_out))
-    return TestRun(options.retval, sent, options.duration)
+    return TestRun(options.retval, sent, context_out.mark, context_out.priority, options.duration)

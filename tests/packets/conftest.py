@@ -28,6 +28,10 @@ from heddle.datapath.trace import Trace, trace
 from heddle.paths import pin_dir
 
 TC_ACT_SHOT, TC_ACT_REDIRECT = 2, 7
+# What the data plane writes: with keys of its own, and by counter slot.
+DATA = ("flows", "fragments", "learned_addresses", "learned_macs", "drops")
+BY_SLOT = ("counters", "icmp_budgets", "paces", "usage")
+SLOTS = 16  # counter slots that the world uses
 OWN_TABLES = (
     "ports",
     "macs",
@@ -43,12 +47,8 @@ OWN_TABLES = (
     "dhcp4_templates",
     "dhcp6_templates",
     "ra_templates",
-    "flows",
-    "fragments",
-    "drops",
+    *DATA,
 )
-BY_SLOT = ("counters", "icmp_budgets", "paces", "usage")
-SLOTS = 16  # counter slots that the world uses
 
 
 @dataclass
@@ -58,6 +58,7 @@ class Sent:
     to: str | None
     frame: bytes
     reason: str | None
+    verdict: int
     trace: Trace
 
     def arrives(self, device: str, expected: Packet | bytes) -> None:
@@ -86,16 +87,21 @@ class Switchboard:
     def send(self, device: str, frame: Packet | bytes, **context: int) -> Sent:
         """Run a frame from a device's guest through the program. With
         ``gso_size`` and ``gso_segments`` as one that the guest did not cut."""
+        sent = self.send_once(device, frame, **context)
+        again = self.run(device, frame, **context)
+        assert (again.verdict, again.frame) == (sent.verdict, sent.frame), "second packet differs"
+        return sent
+
+    def send_once(self, device: str, frame: Packet | bytes, **context: int) -> Sent:
+        """The same without a second packet, for what changes a connection."""
         raw = bytes(frame)
         told = self.trace(device, raw, gso_size=context.get("gso_size", 0))
         first = self.run(device, raw, **context)
-        again = self.run(device, raw, **context)
-        assert (again.verdict, again.frame) == (first.verdict, first.frame), "second packet differs"
         assert (told.verdict, told.frame_out) == (first.verdict, first.frame), "the trace lied"
         assert first.verdict in (TC_ACT_SHOT, TC_ACT_REDIRECT)
         reason = told.drop_reason.name if told.drop_reason else None
         to = self.device_name(told.to_ifindex) if first.verdict == TC_ACT_REDIRECT else None
-        return Sent(to, first.frame, reason, told)
+        return Sent(to, first.frame, reason, first.verdict, told)
 
     def run(self, device: str, frame: Packet | bytes, **context: int) -> TestRun:
         """Run a frame once, untraced."""
@@ -115,7 +121,7 @@ class Switchboard:
         slots = [slot.to_bytes(4, "little") for slot in range(SLOTS)]
         self._seen += map(self.datapath.abi.codec("drop_event").unpack, self.events.consume())
         return {
-            **{name: dict(table(name).items()) for name in ("flows", "fragments", "drops")},
+            **{name: dict(table(name).items()) for name in DATA},
             "total_usage": table("total_usage").get(bytes(4)),
             **{name: [table(name).get(slot) for slot in slots] for name in BY_SLOT},
             "events": len(self._seen),

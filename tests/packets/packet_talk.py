@@ -1,0 +1,48 @@
+"""Frames of conversations: between any two ports, through a router where need be."""
+
+from __future__ import annotations
+
+from packet_shapes import forwarded
+from packet_world import DB, MAIN_DB, MAIN_WEB, WEB, Nic
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet, Raw
+
+GATEWAYS = {WEB: MAIN_WEB, DB: MAIN_DB}
+
+
+def between(source: Nic, destination: Nic, version: int, payload: Packet, **ip: object) -> Packet:
+    """A frame from one port to another, with more fields of the IP header."""
+    same = source.network is destination.network
+    mac = destination.mac if same else GATEWAYS[source.network].mac
+    kind = IP if version == 4 else IPv6
+    header = kind(src=source.address(version), dst=destination.address(version), **ip)
+    return Ether(src=source.mac, dst=mac) / header / payload
+
+
+def arrived(frame: Packet, source: Nic, destination: Nic) -> Packet:
+    """What the receiver gets of such a frame."""
+    if source.network is destination.network:
+        return frame
+    return forwarded(frame, GATEWAYS[destination.network].mac, destination.mac)
+
+
+def tcp(flags: str, sport: int = 40000, dport: int = 80, payload: bytes = b"") -> Packet:
+    return TCP(sport=sport, dport=dport, flags=flags, seq=1, ack=1) / Raw(payload)
+
+
+def udp(sport: int = 40000, dport: int = 53) -> Packet:
+    return UDP(sport=sport, dport=dport) / Raw(bytes(range(32)))
+
+
+def ping(version: int, identifier: int = 7) -> Packet:
+    if version == 4:
+        return ICMP(id=identifier, seq=1) / Raw(bytes(32))
+    return ICMPv6EchoRequest(id=identifier, seq=1, data=bytes(32))
+
+
+def pong(version: int, identifier: int = 7) -> Packet:
+    if version == 4:
+        return ICMP(type=0, id=identifier, seq=1) / Raw(bytes(32))
+    return ICMPv6EchoReply(id=identifier, seq=1, data=bytes(32))

@@ -1,0 +1,634 @@
+"""Connections: opened by rules, gone on with by state, ended by packets or time.
+
+web1 may only send and db1 only be sent to, so that all that db1 sends passes
+because of a connection or not at all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from packet_rules import anything, write_group
+from packet_shapes import forwarded, switched
+from packet_talk import arrived, between, ping, pong, tcp, udp
+from packet_world import DB1, GATE, LONE, LONE1, MAIN_WEB, WEB1, WEB2, WEB3, Nic
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet, Raw
+
+from heddle.datapath.flows import Connection
+from tests.packets.conftest import TC_ACT_REDIRECT, Switchboard
+
+VERSIONS = (4, 6)
+SENDS, RECEIVES = 2, 3  # security groups
+SECOND = 10**9
+DEADLINE = 60  # seconds until what must happen counts as missing
+
+
+@pytest.fixture
+def strict(board: Switchboard) -> Switchboard:
+    write_group(board.world, SENDS, [r for r in anything() if r.direction == "FROM_VM"])
+    write_group(board.world, RECEIVES, [r for r in anything() if r.direction == "TO_VM"])
+    board.world.write_port(WEB1, groups=[SENDS])
+    board.world.write_port(DB1, groups=[RECEIVES])
+    return board
+
+
+def talk(board: Switchboard, frame: Packet, source: Nic, destination: Nic) -> str | None:
+    """Send a frame once. Returns why it was dropped; when it was not, what the
+    policy stage said (without DECISION_POLICY_)."""
+    sent = board.send_once(source.name, frame)
+    if sent.verdict != TC_ACT_REDIRECT:
+        return sent.reason
+    sent.arrives(destination.name, arrived(frame, source, destination))
+    decision = sent.trace.decision("STAGE_POLICY")
+    return decision.removeprefix("DECISION_POLICY_") if decision else None
+
+
+# ---- TCP ------------------------------------------------------------------------
+
+SYN_SENT = ("web1", "S", "SYN_SENT")
+OPENED = (SYN_SENT, ("db1", "SA", "SYN_RECEIVED"), ("web1", "A", "ESTABLISHED"))
+CLOSED = (
+    *OPENED,
+    ("web1", "FA", "FIN_WAIT"),
+    ("db1", "FA", "LAST_ACK"),
+    ("web1", "A", "TIME_WAIT"),
+)
+RESET = (*OPENED, ("db1", "R", "CLOSED"))
+# Who sends what, and the state thereafter or the reason why it is dropped.
+LIVES = {
+    "data both ways": (*OPENED, ("web1", "PA", "ESTABLISHED"), ("db1", "PA", "ESTABLISHED")),
+    "opener closes": (
+        *OPENED,
+        ("web1", "FA", "FIN_WAIT"),
+        ("db1", "A", "CLOSE_WAIT"),
+        ("db1", "PA", "CLOSE_WAIT"),
+        ("web1", "A", "CLOSE_WAIT"),
+        ("db1", "FA", "LAST_ACK"),
+        ("web1", "A", "TIME_WAIT"),
+        ("web1", "A", "TIME_WAIT"),
+    ),
+    "other side closes": (
+        *OPENED,
+        ("db1", "FA", "FIN_WAIT"),
+        ("web1", "A", "CLOSE_WAIT"),
+        ("web1", "PA", "CLOSE_WAIT"),
+        ("db1", "A", "CLOSE_WAIT"),
+        ("web1", "FA", "LAST_ACK"),
+        ("db1", "A", "TIME_WAIT"),
+    ),
+    "both close at once": (
+        *OPENED,
+        ("web1", "FA", "FIN_WAIT"),
+        ("db1", "FA", "LAST_ACK"),
+        ("db1", "A", "LAST_ACK"),
+        ("web1", "A", "TIME_WAIT"),
+    ),
+    "FIN is sent again": (
+        *OPENED,
+        ("db1", "FA", "FIN_WAIT"),
+        ("db1", "FA", "FIN_WAIT"),
+        ("db1", "A", "FIN_WAIT"),
+    ),
+    "closed before it is established": (*OPENED[:2], ("db1", "FA", "FIN_WAIT")),
+    "both open at once": (
+        SYN_SENT,
+        ("db1", "S", "SYN_RECEIVED"),
+        ("web1", "SA", "SYN_RECEIVED"),
+        ("db1", "SA", "SYN_RECEIVED"),
+        ("db1", "A", "SYN_RECEIVED"),
+        ("web1", "A", "ESTABLISHED"),
+    ),
+    "SYN is sent again": (SYN_SENT, SYN_SENT, *OPENED[1:]),
+    "SYN+ACK is sent again": (*OPENED[:2], OPENED[1], OPENED[2]),
+    "ACK before SYN+ACK": (SYN_SENT, ("web1", "A", "SYN_SENT"), ("db1", "A", "SYN_SENT")),
+    "refused": (SYN_SENT, ("db1", "RA", "CLOSED")),
+    "opener resets": (*OPENED, ("web1", "R", "CLOSED")),
+    "reset while closing": (*OPENED, ("web1", "FA", "FIN_WAIT"), ("db1", "R", "CLOSED")),
+    "what comes late after a reset": (*RESET, ("db1", "A", "CLOSED"), ("web1", "A", "CLOSED")),
+    "SYN while established": (*OPENED, ("web1", "S", "ESTABLISHED"), ("db1", "A", "ESTABLISHED")),
+    "opened again after a reset": (*RESET, *OPENED),
+    "opened again in TIME_WAIT": (*CLOSED, *OPENED),
+    "a new one needs a rule": (*CLOSED, ("db1", "S", "DROP_POLICY_FROM_VM")),
+    "a new one needs a rule after a reset": (*RESET, ("db1", "S", "DROP_POLICY_FROM_VM")),
+    "found in the middle": (("web1", "PA", "ESTABLISHED"), ("db1", "PA", "ESTABLISHED")),
+    "found in the middle from the wrong side": (("db1", "PA", "DROP_POLICY_FROM_VM"),),
+}
+SIDES = {"web1": (WEB1, DB1, 40000, 80), "db1": (DB1, WEB1, 80, 40000)}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", LIVES)
+def test_life_of_a_tcp_connection(strict: Switchboard, name: str, version: int) -> None:
+    opener = None
+    for who, flags, expected in LIVES[name]:
+        source, destination, sport, dport = SIDES[who]
+        before = [connection.state for connection in strict.connections()]
+        frame = between(source, destination, version, tcp(flags, sport, dport))
+        told = strict.trace(who, frame)
+        fate = talk(strict, frame, source, destination)
+        if expected.startswith("DROP_"):
+            assert (fate, strict.connections()) == (expected, [])
+            return
+        state = told.connection_state
+        is_new = not before or (flags == "S" and before[0] in ("TIME_WAIT", "CLOSED"))
+        opener = who if is_new else opener
+        assert state is None if is_new else state and state.name == f"CONNECTION_{before[0]}"
+        assert strict.connection().state == expected, (who, flags)
+        assert fate == ("ALLOWED" if who == opener else "REPLY")
+
+
+BLUE = ("SA", "F", "FA", "R", "RA", "", "P", "U", "SF", "SR", "FPU")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("flags", BLUE)
+def test_what_can_not_open_a_connection(board: Switchboard, flags: str, version: int) -> None:
+    """Allowed by all rules there are."""
+    frame = between(WEB1, DB1, version, tcp(flags))
+    assert talk(board, frame, WEB1, DB1) == "DROP_CONNECTION_INVALID"
+    assert board.flows() == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_packets_of_an_established_connection_are_hits(strict: Switchboard, version: int) -> None:
+    """Those that open and close it are looked at, in both directions."""
+    data = {who: between(s, d, version, tcp("PA", *p)) for who, (s, d, *p) in SIDES.items()}
+
+    def is_known(who: str) -> str | None:
+        decision = strict.trace(who, data[who]).decision("STAGE_FLOW")
+        return decision.removeprefix("DECISION_FLOW_") if decision else None
+
+    for who, flags, _ in OPENED:
+        source, destination, *ports = SIDES[who]
+        strict.run(who, between(source, destination, version, tcp(flags, *ports)))
+    assert is_known("web1") == "HIT"
+    for who in ("db1", "web1"):
+        strict.run(who, data[who])
+    assert (is_known("web1"), is_known("db1")) == ("HIT", "HIT")
+    strict.run("web1", between(WEB1, DB1, version, tcp("FA")))
+    assert (is_known("web1"), is_known("db1")) == ("UNSETTLED", "UNSETTLED")
+    strict.run("db1", data["db1"])
+    assert strict.connection().state == "CLOSE_WAIT"
+    assert is_known("db1") == "HIT", "it may send for long yet"
+    fin = strict.trace("db1", between(DB1, WEB1, version, tcp("FA", 80, 40000)))
+    assert fin.decision("STAGE_FLOW") == "DECISION_FLOW_UNSETTLED"
+
+
+# ---- other protocols ---------------------------------------------------------------
+
+PORTS = b"\x9c\x40\x00\x50"  # 40000 to 80
+SWAPPED = PORTS[2:] + PORTS[:2]
+
+
+def other(version: int, protocol: int, payload: bytes) -> tuple[dict[str, int], Packet]:
+    return {("proto" if version == 4 else "nh"): protocol}, Raw(payload + bytes(28))
+
+
+def question_and_answer(kind: str, version: int) -> list[tuple[dict[str, int], Packet]]:
+    """Fields of the IP header and payload, from web1 and from db1."""
+    if kind == "udp":
+        return [({}, udp(40000, 53)), ({}, udp(53, 40000))]
+    if kind == "echo":
+        return [({}, ping(version)), ({}, pong(version))]
+    number = {"sctp": 132, "dccp": 33, "udplite": 136, "gre": 47, "unknown": 200}[kind]
+    return [other(version, number, PORTS), other(version, number, SWAPPED)]
+
+
+KINDS = ("udp", "echo", "sctp", "dccp", "udplite", "gre", "unknown")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_question_opens_the_way_for_answers(strict: Switchboard, kind: str, version: int) -> None:
+    (ip, question), (_, answer) = question_and_answer(kind, version)
+    to_db1 = between(WEB1, DB1, version, question, **ip)
+    to_web1 = between(DB1, WEB1, version, answer, **ip)
+    early = "DROP_CONNECTION_INVALID" if kind == "echo" else "DROP_POLICY_FROM_VM"
+    assert talk(strict, to_web1, DB1, WEB1) in ("DROP_POLICY_FROM_VM", early)
+    assert talk(strict, to_db1, WEB1, DB1) == "ALLOWED"
+    assert strict.connection().state == "NEW"
+    for _ in range(2):
+        assert talk(strict, to_web1, DB1, WEB1) == "REPLY"
+        assert strict.connection().state == "ASSURED"
+    assert talk(strict, to_db1, WEB1, DB1) == "ALLOWED"
+    connection = strict.connection()
+    assert (connection.packets, connection.reply_packets) == (2, 2)
+    assert connection.bytes == 2 * len(bytes(to_db1))
+    assert connection.reply_bytes == 2 * len(bytes(to_web1))
+
+
+STRANGERS = {
+    "other source port": udp(54, 40000),
+    "other destination port": udp(53, 40001),
+    "other protocol": tcp("PA", 53, 40000),
+    "a ping": ping(4),
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_other_packets_are_no_answers(strict: Switchboard, name: str) -> None:
+    strict.run("web1", between(WEB1, DB1, 4, udp(40000, 53)))
+    frame = between(DB1, WEB1, 4, STRANGERS[name])
+    assert talk(strict, frame, DB1, WEB1) == "DROP_POLICY_FROM_VM"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_answer_to_no_ping_is_invalid(board: Switchboard, version: int) -> None:
+    board.run("web1", between(WEB1, DB1, version, ping(version, 1)))
+    frame = between(DB1, WEB1, version, pong(version, 2))
+    assert talk(board, frame, DB1, WEB1) == "DROP_CONNECTION_INVALID"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_two_that_ask_at_once_have_one_connection(board: Switchboard, version: int) -> None:
+    """Whoever comes second replies."""
+    assert talk(board, between(WEB1, DB1, version, udp(5, 6)), WEB1, DB1) == "ALLOWED"
+    assert talk(board, between(DB1, WEB1, version, udp(6, 5)), DB1, WEB1) == "REPLY"
+    assert board.connection().from_ifindex == board.devices["web1"].ifindex
+
+
+# ---- at other ports, in other networks -------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_answers_come_from_the_port_that_was_asked(strict: Switchboard, version: int) -> None:
+    """web3, which nobody guards, sends in web2's name."""
+    question = switched(WEB1, WEB2, version)
+    assert talk(strict, question, WEB1, WEB2) == "ALLOWED"
+    strict.world.open_port(WEB3)
+    answer = between(WEB2, WEB1, version, udp(53, 33000))
+    sent = strict.send_once("web3", answer)
+    assert sent.reason == "DROP_POLICY_TO_VM"
+    assert talk(strict, answer, WEB2, WEB1) == "REPLY"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_answers_go_to_the_port_that_asked(strict: Switchboard, version: int) -> None:
+    """web1's address has moved to web3, which has asked nothing and allows nothing."""
+    assert talk(strict, between(WEB1, WEB2, version, udp()), WEB1, WEB2) == "ALLOWED"
+    write_group(strict.world, SENDS, [])
+    strict.world.write_port(WEB3, groups=[SENDS])
+    answer = between(WEB2, WEB1, version, udp(53, 40000))
+    answer.dst = WEB3.mac
+    assert strict.send_once("web2", answer).reason == "DROP_POLICY_TO_VM"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_equal_addresses_in_two_networks_never_meet(strict: Switchboard, version: int) -> None:
+    """lone1 and gate have the addresses of web1 and web2 in a network of their own."""
+    world, kind = strict.world, strict.world.value("ENDPOINT_PORT")
+    twins = {WEB1: LONE1, WEB2: GATE}
+    for original, twin in twins.items():
+        target = strict.devices[twin.name].ifindex
+        world.write_port(twin, network=LONE.vni, groups=[SENDS if twin is LONE1 else RECEIVES])
+        world.put_address(LONE, original.address(version), kind, target, twin.mac)
+        mac = bytes.fromhex(twin.mac.replace(":", ""))
+        world.put("macs", {"network": LONE.vni, "mac": mac}, {"kind": kind, "target": target})
+
+    def among_twins(frame: Packet) -> Packet:
+        copy = Ether(bytes(frame))
+        macs = {original.mac: twin.mac for original, twin in twins.items()}
+        copy.src, copy.dst = macs[copy.src], macs[copy.dst]
+        return copy
+
+    question = between(WEB1, WEB2, version, udp())
+    answer = between(WEB2, WEB1, version, udp(53, 40000))
+    assert talk(strict, question, WEB1, WEB2) == "ALLOWED"
+    assert strict.send_once("gate", among_twins(answer)).reason == "DROP_POLICY_FROM_VM"
+    assert strict.send_once("lone1", among_twins(question)).to == "gate"
+    assert strict.send_once("gate", among_twins(answer)).to == "lone1"
+    assert talk(strict, answer, WEB2, WEB1) == "REPLY"
+    assert len(strict.connections()) == 2
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+def test_a_packet_from_itself_to_itself_leaves_nothing_behind(
+    board: Switchboard, protocol: str, version: int
+) -> None:
+    """Both directions would be one and the same ("land")."""
+    payload = udp(7, 7) if protocol == "udp" else tcp("S", 7, 7)
+    frame = between(WEB1, WEB1, version, payload)
+    frame.dst = MAIN_WEB.mac
+    board.send("web1", frame).arrives("web1", forwarded(frame, MAIN_WEB.mac, WEB1.mac))
+    assert (board.flows(), total(board)) == ([], 0)
+
+
+# ---- the policy changes ---------------------------------------------------------------
+
+
+def opened(board: Switchboard, version: int) -> Connection:
+    for who, flags, _ in OPENED:
+        source, destination, *ports = SIDES[who]
+        board.run(who, between(source, destination, version, tcp(flags, *ports)))
+    return board.connection()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("who", SIDES)
+def test_what_is_still_allowed_goes_on(strict: Switchboard, who: str, version: int) -> None:
+    before = opened(strict, version)
+    for nic in (WEB1, DB1):
+        strict.world.advance_epoch(nic.network)
+    source, destination, *ports = SIDES[who]
+    frame = between(source, destination, version, tcp("PA", *ports))
+    assert talk(strict, frame, source, destination) == ("REPLY" if who == "db1" else "ALLOWED")
+    after = strict.connection()
+    assert (after.opened_at, after.state) == (before.opened_at, "ESTABLISHED")
+    told = strict.trace(who, frame)
+    assert told.decision("STAGE_FLOW") == "DECISION_FLOW_HIT"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("end", ["web1", "db1"])
+@pytest.mark.parametrize("who", SIDES)
+def test_what_is_no_longer_allowed_ends(
+    strict: Switchboard, who: str, end: str, version: int
+) -> None:
+    """Whoever sends, the end whose rule is gone is blamed, and nothing is left."""
+    opened(strict, version)
+    strict.world.write_port({"web1": WEB1, "db1": DB1}[end], groups=[])
+    for nic in (WEB1, DB1):
+        strict.world.advance_epoch(nic.network)
+    source, destination, *ports = SIDES[who]
+    frame = between(source, destination, version, tcp("PA", *ports))
+    reason = {"web1": "DROP_POLICY_FROM_VM", "db1": "DROP_POLICY_TO_VM"}[end]
+    assert talk(strict, frame, source, destination) == reason
+    assert strict.drop_count(end, reason)["packets"] == 1
+    assert (strict.flows(), strict.usage(WEB1.slot)) == ([], 0)
+    assert dict(strict.rows("total_usage"))[0]["connections"] == 0
+
+
+def test_rules_of_a_new_policy_are_named(strict: Switchboard) -> None:
+    assert opened(strict, 4).from_rule == 1
+    write_group(strict.world, 5, anything(100))
+    strict.world.write_port(WEB1, groups=[5])
+    strict.world.advance_epoch(WEB1.network)
+    strict.run("web1", between(WEB1, DB1, 4, tcp("PA")))
+    assert (strict.connection().from_rule, strict.connection().to_rule) == (100, 3)
+
+
+# ---- how many ---------------------------------------------------------------------------
+
+
+def total(board: Switchboard) -> int:
+    number: int = dict(board.rows("total_usage"))[0]["connections"]
+    return number
+
+
+def test_connections_count_for_whoever_opened_them(board: Switchboard) -> None:
+    for port in range(3):
+        board.run("web1", between(WEB1, DB1, 4, udp(port)))
+        board.run("db1", between(DB1, WEB1, 4, udp(53, port)))
+    board.run("db1", between(DB1, WEB1, 6, tcp("S")))
+    assert (board.usage(WEB1.slot), board.usage(DB1.slot), total(board)) == (3, 1, 4)
+
+
+def test_the_limit_of_a_port(board: Switchboard) -> None:
+    """Others are not concerned, and what there is goes on."""
+    board.world.write_port(WEB1, connections_max=2)
+    fates = [talk(board, between(WEB1, DB1, 4, udp(port)), WEB1, DB1) for port in (1, 2, 3, 1)]
+    assert fates == ["ALLOWED", "ALLOWED", "DROP_CONNECTION_LIMIT", "ALLOWED"]
+    assert talk(board, between(DB1, WEB1, 4, udp(53, 1)), DB1, WEB1) == "REPLY"
+    assert talk(board, between(DB1, WEB1, 4, udp(3)), DB1, WEB1) == "ALLOWED"
+    assert board.drop_count("web1", "DROP_CONNECTION_LIMIT")["packets"] == 1
+    assert (board.usage(WEB1.slot), total(board)) == (2, 3)
+
+
+def test_a_port_may_have_as_much_as_is_left(board: Switchboard) -> None:
+    capacity = board.world.value("FLOWS_MAX") // 2
+    board.world.put("total_usage", 0, {"connections": capacity - 3})
+    fates = [talk(board, between(WEB1, DB1, 4, udp(port)), WEB1, DB1) for port in (1, 2, 3)]
+    assert fates == ["ALLOWED", "ALLOWED", "DROP_CONNECTION_LIMIT"]
+    assert talk(board, between(DB1, WEB1, 4, udp(9)), DB1, WEB1) == "ALLOWED"
+    assert total(board) == capacity
+    assert talk(board, between(GATE, WEB1, 4, udp(9)), GATE, WEB1) == "DROP_CONNECTION_LIMIT"
+
+
+def test_no_room_in_the_table(board: Switchboard) -> None:
+    """It can't be fuller than is counted, unless somebody else writes to it."""
+    table = board.datapath.table("flows")
+    key_codec, value_codec = board.datapath.abi.table_types("flows")
+    stride, value = bytearray(key_codec.pack({"ifindex": 1})), bytes(value_codec.size)
+    entries = []
+    for number in range(table.max_entries):
+        stride[-4:] = number.to_bytes(4, "big")
+        entries.append((bytes(stride), value))
+    table.put_many(entries)
+    frame = switched(WEB1, WEB2, 4)
+    board.run("web1", frame)
+    assert board.drop_count("web1", "DROP_FLOW_TABLE_FULL")["packets"] == 1
+    (event,) = board.dropped_events()
+    assert event["stage"] == board.world.value("STAGE_POLICY")
+    assert (board.usage(WEB1.slot), total(board)) == (0, 0)
+    table.delete_many(key for key, _ in entries[:2])
+    assert board.run("web1", frame).verdict == TC_ACT_REDIRECT
+
+
+# ---- time --------------------------------------------------------------------------------
+
+# Seconds without a packet after which a connection ends, by what has happened;
+# Linux' defaults. The timer looks every 300 seconds at least.
+FOUND = ("web1", "A", "ESTABLISHED")
+TIMEOUTS = {
+    "SYN_SENT": ([SYN_SENT], 120),
+    "SYN_RECEIVED": (OPENED[:2], 60),
+    "FIN_WAIT": ([FOUND, CLOSED[3]], 120),
+    "CLOSE_WAIT": ([FOUND, CLOSED[3], ("db1", "A", "CLOSE_WAIT")], 60),
+    "LAST_ACK": ([FOUND, *CLOSED[3:5]], 30),
+    "CLOSED": (RESET, 10),
+}
+
+
+def alarm(board: Switchboard) -> int:
+    role = board.world.value("FLOW_REPLY")
+    (flow,) = [flow for _, flow in board.flows() if flow["role"] != role]
+    at: int = flow["alarm_at"]
+    return at
+
+
+@pytest.mark.parametrize("state", TIMEOUTS)
+def test_each_state_of_tcp_has_its_timeout(strict: Switchboard, state: str) -> None:
+    steps, seconds = TIMEOUTS[state]
+    for who, flags, _ in steps[:-1]:
+        source, destination, *ports = SIDES[who]
+        strict.run(who, between(source, destination, 4, tcp(flags, *ports)))
+    who, flags, _ = steps[-1]
+    source, destination, *ports = SIDES[who]
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    strict.run(who, between(source, destination, 4, tcp(flags, *ports)))
+    after = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    assert strict.connection().state == state
+    assert before <= alarm(strict) - seconds * SECOND <= after
+
+
+OTHER_TIMEOUTS = {"udp": 30, "udplite": 30, "echo": 30, "sctp": 300, "gre": 300}
+
+
+@pytest.mark.parametrize("kind", OTHER_TIMEOUTS)
+def test_each_protocol_has_its_timeout(strict: Switchboard, kind: str) -> None:
+    (ip, question), _ = question_and_answer(kind, 4)
+    strict.run("web1", between(WEB1, DB1, 4, question, **ip))
+    assert alarm(strict) - strict.connection().opened_at == OTHER_TIMEOUTS[kind] * SECOND
+
+
+def test_established_connections_are_looked_at_now_and_then(strict: Switchboard) -> None:
+    strict.run("web1", between(WEB1, DB1, 4, tcp("PA")))
+    assert alarm(strict) - strict.connection().opened_at == 300 * SECOND
+
+
+def test_time_ends_connections(board: Switchboard) -> None:
+    """At its limit a port keeps for a second what is not established. Nobody but
+    the kernel's timer takes part."""
+    for nic in (WEB1, WEB2, DB1, GATE):
+        board.world.write_port(nic, connections_max=1)
+    board.run("web1", between(WEB1, DB1, 4, udp()))
+    board.run("db1", between(DB1, WEB1, 6, tcp("S")))
+    board.run("web2", between(WEB2, DB1, 6, ping(6)))
+    board.run("db1", between(DB1, WEB2, 6, pong(6)))
+    board.run("gate", between(GATE, WEB1, 4, tcp("PA")))
+    assert (len(board.flows()), total(board)) == (8, 4)
+    deadline = time.monotonic() + DEADLINE
+    while len(board.flows()) > 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert board.connection().state == "ESTABLISHED"
+    assert [board.usage(nic.slot) for nic in (WEB1, WEB2, DB1, GATE)] == [0, 0, 0, 1]
+    assert total(board) == 1
+
+
+def test_time_ends_what_has_no_connection(board: Switchboard) -> None:
+    """Each direction counts for its sender and goes by itself."""
+    for nic in (WEB1, WEB2):
+        flags = board.datapath.abi.bits("port_flag", ["PORT_OPEN"])
+        board.world.write_port(nic, flags=flags, connections_max=1)
+    board.run("web1", between(WEB1, WEB2, 4, udp()))
+    board.run("web2", between(WEB2, WEB1, 4, udp(53, 40000)))
+    assert (board.usage(WEB1.slot), board.usage(WEB2.slot), total(board)) == (1, 1, 2)
+    deadline = time.monotonic() + DEADLINE
+    while board.flows():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (board.usage(WEB1.slot), board.usage(WEB2.slot), total(board)) == (0, 0, 0)
+
+
+def test_new_policy_of_one_direction_leaves_the_other(board: Switchboard) -> None:
+    """Without port security there is nothing in common."""
+    for nic in (WEB1, WEB2):
+        board.world.open_port(nic)
+    there, back = between(WEB1, WEB2, 4, udp()), between(WEB2, WEB1, 4, udp(53, 40000))
+    for _ in range(3):
+        board.run("web1", there)
+        board.run("web2", back)
+        board.world.advance_epoch(WEB1.network)
+    board.run("web1", there)
+    assert len(board.flows()) == 2
+    assert (board.usage(WEB1.slot), board.usage(WEB2.slot), total(board)) == (1, 1, 2)
+
+
+# ---- ICMP errors ---------------------------------------------------------------------------
+
+ERRORS = {4: ((3, 1), (3, 4), (11, 0), (12, 0), (5, 1)), 6: ((1, 4), (2, 0), (3, 0), (4, 1))}
+QUOTED: dict[str, Callable[[int], Packet]] = {
+    "tcp": lambda _: tcp("PA"),
+    "udp": lambda _: udp(),
+    "echo": ping,
+}
+
+
+def error(kind: tuple[int, int], quoted: Packet, source: Nic, destination: Nic) -> Packet:
+    """An ICMP error about a frame, of which it quotes 28 bytes of IP payload at most."""
+    version = 4 if IP in quoted else 6
+    numbers = {"proto": 1} if version == 4 else {"nh": 58}
+    header = bytes([*kind, 0, 0]) + bytes(4)
+    payload = bytes(quoted[1])[: 28 if version == 4 else 60]
+    return between(source, destination, version, Raw(header + payload), **numbers)
+
+
+@pytest.mark.parametrize("quoted", QUOTED)
+@pytest.mark.parametrize(
+    ("version", "kind"), [(version, kind) for version in VERSIONS for kind in ERRORS[version]]
+)
+def test_error_about_a_known_packet(
+    strict: Switchboard, version: int, kind: tuple[int, int], quoted: str
+) -> None:
+    """To its sender, by whom it was sent to. Neither rule nor entry is needed."""
+    sent = between(WEB1, DB1, version, QUOTED[quoted](version))
+    strict.run("web1", sent)
+    before = strict.connection()
+    assert talk(strict, error(kind, sent, DB1, WEB1), DB1, WEB1) == "RELATED"
+    assert strict.connection() == before
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_error_about_an_answer(strict: Switchboard, version: int) -> None:
+    """Its port has closed: web1 tells db1."""
+    strict.run("web1", between(WEB1, DB1, version, udp()))
+    answer = between(DB1, WEB1, version, udp(53, 40000))
+    strict.run("db1", answer)
+    kind = ERRORS[version][0]
+    assert talk(strict, error(kind, answer, WEB1, DB1), WEB1, DB1) == "RELATED"
+
+
+def forged(name: str, version: int) -> tuple[Nic, Nic, Packet]:
+    """Sender, receiver and the packet that the error quotes."""
+    if name == "of another connection":
+        return DB1, WEB1, between(WEB1, DB1, version, udp(40001))
+    if name == "to another than the sender":
+        return DB1, WEB2, between(WEB1, DB1, version, udp())
+    if name == "by one who was not asked":
+        return GATE, WEB1, between(WEB1, DB1, version, udp())
+    return DB1, WEB1, between(DB1, WEB1, version, udp(53, 40000))
+
+
+FORGED = (
+    "of another connection",
+    "to another than the sender",
+    "by one who was not asked",
+    "about a packet of its own",
+)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", FORGED)
+def test_other_errors_are_refused(board: Switchboard, name: str, version: int) -> None:
+    """Though all rules allow them."""
+    board.run("web1", between(WEB1, DB1, version, udp()))
+    source, destination, quoted = forged(name, version)
+    frame = error(ERRORS[version][0], quoted, source, destination)
+    assert talk(board, frame, source, destination) == "DROP_CONNECTION_INVALID"
+
+
+def test_error_that_quotes_too_little(board: Switchboard) -> None:
+    board.run("web1", between(WEB1, DB1, 4, udp()))
+    frame = error((3, 1), between(WEB1, DB1, 4, udp()), DB1, WEB1)
+    short = Ether(bytes(frame)[:-6])
+    short[IP].len -= 6
+    del short[IP].chksum
+    assert talk(board, short, DB1, WEB1) == "DROP_CONNECTION_INVALID"
+
+
+def test_later_fragment_of_the_quoted_packet_has_no_ports(board: Switchboard) -> None:
+    sent = between(WEB1, DB1, 4, udp())
+    board.run("web1", sent)
+    quoted = between(WEB1, DB1, 4, UDP(sport=40000, dport=53), frag=5)
+    frame = error((11, 1), quoted, DB1, WEB1)
+    assert talk(board, frame, DB1, WEB1) == "DROP_CONNECTION_INVALID"
+
+
+# ---- errors that heddle itself sends -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_who_answers_is_told_that_it_is_too_big(strict: Switchboard, version: int) -> None:
+    """db1 may send nothing by itself, but must learn what fits."""
+    strict.run("web1", between(WEB1, DB1, version, udp()))
+    answer = between(DB1, WEB1, version, UDP(sport=53, dport=40000) / Raw(bytes(1500)))
+    if version == 4:
+        answer[IP].flags = "DF"
+    sent = strict.send_once("db1", answer)
+    assert (sent.reason, sent.to) == ("DROP_TOO_BIG", "db1")
