@@ -14,11 +14,14 @@ from pathlib import Path
 from statistics import median
 
 from bench import guests
-from bench.commands import BenchError, progress
+from bench.commands import BenchError, progress, run
 from bench.ports import Plan
+from bench.private import cpu_seconds
 from bench.report import Figure, Measured, at_most
 from heddle.agent.client import AgentClient
 from heddle.agent.daemon import start_detached, stop_running
+from heddle.intent.model import Port
+from heddle.intent.names import tap_name
 from heddle.paths import store_file
 from heddle.store.interface import Transaction
 from heddle.store.sqlite import SqliteStore
@@ -30,6 +33,7 @@ LOAD_PATIENCE = 60.0  # seconds
 QUIET_SECONDS = 0.5  # in which the agent may use ...
 QUIET_SHARE = 0.1  # ... so much of a CPU to count as at rest
 QUIET_PATIENCE = 20.0
+REPAIR_PATIENCE = 30.0
 
 
 def measure() -> Measured:
@@ -43,11 +47,13 @@ def measure() -> Measured:
         _rest(pid)
         many_ms = _add_one_by_one(store, plan, pid)
         memory = max(memory, _resident_megabytes(pid))
+        repair_seconds = _repair(plan)
     values = {
         "load-10000-ports": load_seconds,
         "add-port-among-10000": many_ms,
         "add-port-growth": many_ms / few_ms,
         "agent-memory": memory,
+        "repair-among-10000": repair_seconds,
     }
     detail = {"one port more among 10": few_ms, "one port more among 10,000": many_ms}
     return Measured(values, "ms of agent CPU", detail)
@@ -89,27 +95,36 @@ def _add_one_by_one(store: SqliteStore, plan: Plan, pid: int) -> float:
         machine, port, gateway = plan.another(number)
         store.commit(Transaction(put=(machine,)))
         _rest(pid)
-        began = _cpu_seconds(pid)
+        began = cpu_seconds(pid)
         store.commit(Transaction(put=(port,)))
         with guests.Guest(port) as guest:
             guest.await_arp_answer(gateway)
-            costs.append((_cpu_seconds(pid) - began) * 1000)
+            costs.append((cpu_seconds(pid) - began) * 1000)
     progress("agent CPU per added port, ms: " + " ".join(f"{cost:.1f}" for cost in costs))
     return median(costs)
 
 
-def _cpu_seconds(pid: int) -> float:
-    """CPU time of a process with all its threads (the kernel's clock id for it)."""
-    return time.clock_gettime((~pid << 3) | 2)
+def _repair(plan: Plan) -> float:
+    """Seconds until the agent has repaired a TAP that was left without its guard."""
+    tap = next(tap_name(each.id) for each in plan.resources if isinstance(each, Port))
+    with AgentClient() as agent:
+        before = agent.request("status")["repaired"]
+        start = time.monotonic()
+        run("tc", "qdisc", "delete", "dev", tap, "ingress")
+        while agent.request("status")["repaired"] == before:
+            if time.monotonic() - start > REPAIR_PATIENCE:
+                raise BenchError(f"{tap} not repaired after {REPAIR_PATIENCE:.0f} s")
+            time.sleep(0.02)
+    return time.monotonic() - start
 
 
 def _rest(pid: int) -> None:
     """Wait until the agent has nothing left to do but its regular looks."""
     deadline = time.monotonic() + QUIET_PATIENCE
     while time.monotonic() < deadline:
-        began = _cpu_seconds(pid)
+        began = cpu_seconds(pid)
         time.sleep(QUIET_SECONDS)
-        if _cpu_seconds(pid) - began < QUIET_SECONDS * QUIET_SHARE:
+        if cpu_seconds(pid) - began < QUIET_SECONDS * QUIET_SHARE:
             return
     raise BenchError(f"the agent is still busy after {QUIET_PATIENCE:.0f} s")
 
@@ -129,6 +144,7 @@ FIGURE = Figure(
         "add-port-among-10000": at_most(5, "ms of agent CPU"),
         "add-port-growth": at_most(1.5, "times the cost among 10 ports"),
         "agent-memory": at_most(150, "MB"),
+        "repair-among-10000": at_most(5, "s"),
     },
     measure,
 )
