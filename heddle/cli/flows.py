@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Iterable
@@ -38,6 +38,7 @@ _HEADERS = (
 )
 _ROWS_SPARED = 4  # of a terminal: headers, hint, prompt
 _NONE_NEEDED = "-"
+_IPV4_MAPPED = bytes(10) + b"\xff\xff"
 
 
 def show_flows(view: View, port: str | None, *, as_json: bool) -> None:
@@ -83,7 +84,6 @@ class Teller:
         self._now = now
         self._port = cache(view.names.of_ifindex)
         self._label = cache(view.names.label)
-        self._address = cache(_address)
 
     def tell(self, connection: Connection) -> Item:
         """All about one connection, for JSON. Times in seconds."""
@@ -91,8 +91,8 @@ class Teller:
             "from": self._label(connection.from_ifindex),
             "to": self._label(connection.to_ifindex),
             "protocol": protocol_name(connection.protocol),
-            "source": self._address(connection.source),
-            "destination": self._address(connection.destination),
+            "source": _address(connection.source),
+            "destination": _address(connection.destination),
             **_ports(connection),
             "state": connection.state.lower() if connection.tracked else "untracked",
             "age": self._seconds_since(connection.opened_at),
@@ -158,8 +158,10 @@ def _with_port(address: str, port: int | None) -> str:
 
 
 def _address(raw: bytes) -> str:
-    address = ipaddress.IPv6Address(raw)
-    return str(address.ipv4_mapped or address)
+    """Of 16 bytes; the ipaddress module takes ten times as long."""
+    if raw.startswith(_IPV4_MAPPED):
+        return socket.inet_ntop(socket.AF_INET, raw[len(_IPV4_MAPPED) :])
+    return socket.inet_ntop(socket.AF_INET6, raw)
 
 
 def _duration(seconds: float | None) -> str | None:
