@@ -24,9 +24,7 @@ from heddle.compiler.ring import Rings
 from heddle.compiler.state import Device
 from heddle.compiler.usage import Side
 from heddle.intent.model import (
-    AddressGroup,
     AnyResource,
-    Kind,
     Machine,
     Network,
     Port,
@@ -77,15 +75,13 @@ class View:
     def group_number(self, group_id: str) -> int | None:
         """Of a security group that ports of this host use."""
         self.reads[number_of_group(group_id)] = None
-        if not self._index.usage.is_group_used(group_id):
-            return None
-        return self._number((Kind.SECURITY_GROUP, group_id))
+        return self._index.usage.group_number(group_id)
 
     def set_number(self, key: ObjectKey) -> int | None:
         """Of a security group or address group that rules of a group name which
         ports of this host use."""
         self.reads[number_of_set(key)] = None
-        return self._number(key) if self._index.usage.is_set_used(key) else None
+        return self._index.usage.set_number(key)
 
     def fits(self, side: Side, key: ObjectKey) -> bool:
         """Whether the side of a group has room for a set that its rules name."""
@@ -132,10 +128,6 @@ class View:
         key = (model.kind, object_id)
         self.reads[key] = None
         return cast("_Resource | None", self._index.get(key))
-
-    def _number(self, key: ObjectKey) -> int | None:
-        found = self._index.get(key)
-        return found.number if isinstance(found, SecurityGroup | AddressGroup) else None
 
     def _ids(self, question: Question) -> tuple[str, ...]:
         self.reads[question] = None

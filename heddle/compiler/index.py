@@ -11,23 +11,13 @@ from heddle.compiler.claims import addresses_of
 from heddle.compiler.questions import (
     ObjectKey,
     Question,
-    number_of_group,
-    number_of_set,
     ports_of,
     routed_to,
     routers_of,
     subnets_of,
 )
 from heddle.compiler.usage import Usage
-from heddle.intent.model import (
-    AddressGroup,
-    AnyResource,
-    Kind,
-    Port,
-    Router,
-    SecurityGroup,
-    Subnet,
-)
+from heddle.intent.model import AnyResource, Kind, Port, Router, Subnet
 
 Change = tuple[Kind, str, AnyResource | None]
 
@@ -57,7 +47,6 @@ class Index:
             changed.add(key)
             changed |= self._regroup(old, new)
             changed |= self.usage.replace(old, new)
-            changed.update(question for question, _ in _numbers(old) ^ _numbers(new))
             changed |= set(addresses_of(old)) ^ set(addresses_of(new))
         return replaced, changed
 
@@ -119,15 +108,3 @@ def _memberships(resource: AnyResource | None) -> Iterator[tuple[Question, str |
                         # Ports know best whether the next hop is in their network.
                         via = routed_to(interface.network_id, route.nexthop)
                         yield via, (resource.id, route.destination)
-
-
-def _numbers(resource: AnyResource | None) -> set[tuple[Question, int]]:
-    """Questions whose answer, if any, is the object's number."""
-    match resource:
-        case SecurityGroup():
-            questions = {number_of_group(resource.id), number_of_set((resource.kind, resource.id))}
-        case AddressGroup():
-            questions = {number_of_set((resource.kind, resource.id))}
-        case _:
-            return set()
-    return {(question, resource.number) for question in questions}

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from heddle.compiler.addresses import ip_version, mapped, mapped_prefix
 from heddle.compiler.dependencies import View
 from heddle.compiler.fragment import Fragment
-from heddle.compiler.shared import MEMBER, Share, member_length
+from heddle.compiler.shared import Share
 from heddle.compiler.state import RowKey, SetMemberKey
+from heddle.compiler.tallies import MEMBER
 from heddle.intent.model import AddressGroupEntry, Kind, Port
 
 _ADDRESS_BITS = 128
@@ -20,7 +21,7 @@ def compile_address_group_entry(view: View, entry: AddressGroupEntry) -> Fragmen
     if number is not None:
         bits, address = mapped_prefix(entry.cidr)
         member = SetMemberKey(number, 0, ip_version(entry.cidr), bits, address)
-        fragment.shares.update(dict.fromkeys(_shares(member, in_network=False)))
+        fragment.shares[_share(member)] = None
     return fragment
 
 
@@ -34,7 +35,7 @@ def memberships(view: View, port: Port) -> Iterator[Share]:
             continue
         for version, bits, address in _prefixes(port):
             member = SetMemberKey(number, network.vni, version, bits, address)
-            yield from _shares(member, in_network=True)
+            yield _share(member)
 
 
 def _prefixes(port: Port) -> Iterator[tuple[int, int, bytes]]:
@@ -45,7 +46,5 @@ def _prefixes(port: Port) -> Iterator[tuple[int, int, bytes]]:
         yield ip_version(pair.cidr), *mapped_prefix(pair.cidr)
 
 
-def _shares(member: SetMemberKey, *, in_network: bool) -> Iterator[Share]:
-    yield Share(RowKey("set_members", member), MEMBER)
-    length = member_length(in_network, member.ip_version, member.prefix_bits)
-    yield Share(RowKey("sets", member.set), length)
+def _share(member: SetMemberKey) -> Share:
+    return Share(RowKey("set_members", member), MEMBER)

@@ -10,46 +10,25 @@ from heddle.compiler.addresses import NO_ADDRESS, mapped_prefix
 from heddle.compiler.dependencies import View
 from heddle.compiler.fragment import Fragment
 from heddle.compiler.port_prefixes import ANY_PORT, PORT_BITS, PortPrefix, port_prefixes
-from heddle.compiler.shared import (
-    STATELESS_PART,
-    Part,
-    Share,
-    port_length,
-    prefix_in_use,
-    rule_part,
-    set_in_use,
-)
-from heddle.compiler.state import (
-    PolicyGroupKey,
-    PolicyRemoteKey,
-    PolicyRuleKey,
-    RowKey,
-)
+from heddle.compiler.shared import Share
+from heddle.compiler.state import PolicyGroupKey, PolicyRuleKey, RowKey
 from heddle.compiler.symbols import DIRECTIONS, PROTOCOL_ANY
+from heddle.compiler.tallies import STATELESS_PART, rule_part
 from heddle.compiler.usage import set_of, side_of
 from heddle.errors import CompileError
 from heddle.intent.model import SecurityGroup, SecurityGroupRule
-from heddle.intent.protocols import ICMP, ICMPV6, PROTOCOLS
+from heddle.intent.protocols import WITH_PORTS
 
-# Fields of PolicyRemoteRow by IP version and protocol.
-_FIELDS = {(v, PROTOCOLS[name]): name for v in (4, 6) for name in ("tcp", "udp")} | {
-    (4, ICMP): "icmp",
-    (6, ICMPV6): "icmp",
-}
 _ANYBODY = {4: "0.0.0.0/0", 6: "::/0"}
 _ICMP_CODE_BITS = 8
 
 
 class _Remote(NamedTuple):
-    """The other end that a rule asks for: a set, or a prefix."""
+    """The other end that a rule asks for: a set, or a prefix (then ``set`` is 0)."""
 
     set: int
     prefix_bits: int
     address: bytes
-
-    @property
-    def in_use(self) -> Part:
-        return set_in_use(self.set) if self.set else prefix_in_use(self.prefix_bits)
 
 
 def compile_security_group(view: View, group: SecurityGroup) -> Fragment:
@@ -98,34 +77,22 @@ def _too_many_sets(view: View, rule: SecurityGroupRule) -> CompileError:
 
 
 def _shares(rule: SecurityGroupRule, group: int, remote: _Remote) -> Iterator[Share]:
-    direction, version = DIRECTIONS[rule.direction], rule.ip_version
     set_number, prefix_bits, address = remote
-    group_row = RowKey("policy_groups", PolicyGroupKey(group, direction, version))
-    yield Share(group_row, remote.in_use)
-    remote_key = PolicyRemoteKey(group, set_number, direction, version, prefix_bits, address)
-    remote_row = RowKey("policy_remotes", remote_key)
+    direction, version = DIRECTIONS[rule.direction], rule.ip_version
     protocol = PROTOCOL_ANY if rule.protocol is None else rule.protocol
-    field, part = _field(rule), rule_part(rule.id, rule.number)
+    part = rule_part(rule.id, rule.number)
     for port_bits, port in _ports(rule):
-        yield Share(remote_row, port_length(field, port_bits))
-        rule_key = PolicyRuleKey(
+        key = PolicyRuleKey(
             group, set_number, direction, version, prefix_bits, port_bits, address, protocol, port
         )
-        yield Share(RowKey("policy_rules", rule_key), part)
-
-
-def _field(rule: SecurityGroupRule) -> str:
-    """Of PolicyRemoteRow, for the rule's protocol."""
-    if rule.protocol is None:
-        return "any_protocol"
-    return _FIELDS.get((rule.ip_version, rule.protocol), "other")
+        yield Share(RowKey("policy_rules", key), part)
 
 
 def _ports(rule: SecurityGroupRule) -> list[PortPrefix]:
     first, last = rule.port_min, rule.port_max
     if first is None:
         return [ANY_PORT]
-    if _field(rule) != "icmp":
+    if rule.protocol in WITH_PORTS:
         return port_prefixes(first, first if last is None else last)
     kind = first << _ICMP_CODE_BITS
     return [

@@ -19,6 +19,7 @@ from heddle.compiler.questions import (
     number_of_set,
 )
 from heddle.intent.model import (
+    AddressGroup,
     AddressGroupEntry,
     AnyResource,
     Direction,
@@ -87,15 +88,20 @@ class Usage:
         self._named: dict[str, dict[ObjectKey, int]] = {}  # by group: set -> sides
         self._namers: dict[ObjectKey, set[str]] = {}  # groups
         self._set_uses: dict[ObjectKey, int] = {}  # groups that are in use and name it
+        self._numbers: dict[ObjectKey, int] = {}
         self._stateless: set[str] = set()
 
     # ---- answers ---------------------------------------------------------
 
-    def is_group_used(self, group_id: str) -> bool:
-        return group_id in self._users
+    def group_number(self, group_id: str) -> int | None:
+        """None when no port of this host uses it, or it is absent."""
+        if group_id not in self._users:
+            return None
+        return self._numbers.get((Kind.SECURITY_GROUP, group_id))
 
-    def is_set_used(self, key: ObjectKey) -> bool:
-        return key in self._set_uses
+    def set_number(self, key: ObjectKey) -> int | None:
+        """None when no group in use names it, or it is absent."""
+        return self._numbers.get(key) if key in self._set_uses else None
 
     def fits(self, side: Side, key: ObjectKey) -> bool:
         """Whether the set is among the first that the side may name, by kind and id."""
@@ -126,24 +132,47 @@ class Usage:
     # ---- changes ---------------------------------------------------------
 
     def replace(self, old: AnyResource | None, new: AnyResource | None) -> set[Question]:
-        """Returns the questions whose answer changed, and maybe some more. What is
-        new comes first: a group whose only port changes is in use all the time."""
-        changed: set[Question] = set()
-        before, after = set(self._uses(old)), set(self._uses(new))
+        """Returns the questions whose answer changed, and maybe some more."""
+        match new or old:
+            case Port():
+                return set(self._replace_uses(set(self._uses(old)), set(self._uses(new))))
+            case SecurityGroupRule():
+                return set(self._replace_namings(set(_namings(old)), set(_namings(new))))
+            case SecurityGroup() | AddressGroup() as group:
+                key = (group.kind, group.id)
+                return set(self._replace_group(key, group if group is new else None))
+            case _:
+                return set()
+
+    # In these two what is new comes first: a group whose only port changes, or a set
+    # whose only rule does, is in use all the time.
+
+    def _replace_uses(self, before: set[Use], after: set[Use]) -> Iterator[Question]:
         for use in after - before:
-            changed.update(self._add_use(use))
+            yield from self._add_use(use)
         for use in before - after:
-            changed.update(self._drop_use(use))
-        named, names = set(_namings(old)), set(_namings(new))
-        for naming in names - named:
-            changed.update(self._add_naming(naming))
-        for naming in named - names:
-            changed.update(self._drop_naming(naming))
-        if isinstance(old, SecurityGroup):
-            self._stateless.discard(old.id)
-        if isinstance(new, SecurityGroup) and not new.stateful:
-            self._stateless.add(new.id)
-        return changed
+            yield from self._drop_use(use)
+
+    def _replace_namings(self, before: set[Naming], after: set[Naming]) -> Iterator[Question]:
+        for naming in after - before:
+            yield from self._add_naming(naming)
+        for naming in before - after:
+            yield from self._drop_naming(naming)
+
+    def _replace_group(
+        self, key: ObjectKey, group: SecurityGroup | AddressGroup | None
+    ) -> Iterator[Question]:
+        number = group.number if group else None
+        if self._numbers.pop(key, None) != number:
+            yield number_of_set(key)
+            if key[0] is Kind.SECURITY_GROUP:
+                yield number_of_group(key[1])
+        if number is not None:
+            self._numbers[key] = number
+        if key[0] is Kind.SECURITY_GROUP:
+            self._stateless.discard(key[1])
+        if isinstance(group, SecurityGroup) and not group.stateful:
+            self._stateless.add(group.id)
 
     def _uses(self, resource: AnyResource | None) -> Iterator[Use]:
         if isinstance(resource, Port) and resource.host == self._host and resource.port_security:

@@ -4,7 +4,21 @@ are compiled again, not in time."""
 from __future__ import annotations
 
 import pytest
-from compiler_intents import HOST, dual_stack, interface, machine, network, port, router, static
+from compiler_intents import (
+    HOST,
+    address_group,
+    address_pair,
+    dual_stack,
+    entry,
+    group,
+    interface,
+    machine,
+    network,
+    port,
+    router,
+    rule,
+    static,
+)
 
 from heddle.compiler.host import Compiler
 from heddle.compiler.index import Change
@@ -92,3 +106,107 @@ def test_one_port_costs_three_fragments(large: Compiler) -> None:
     assert large.recompiled == 3
     assert len(compiler_delta.links) == 1
     large.update([(r.kind, r.id, None) for r in objects])
+
+
+# ---- policy --------------------------------------------------------------------
+
+MANY_RULES = 10_000
+
+
+def member(number: int) -> AnyResource:
+    """A port of another host."""
+    high, low = divmod(number, 250)
+    fixed_ips = (FixedIp(subnet_id="sub4-1", ip=f"10.2.{high}.{low}"),)
+    mac = f"fa:16:3e:03:{high:02x}:{low:02x}"
+    fields = {"id": f"{number:05}-far", "mac": mac, "fixed_ips": fixed_ips, "host": "h2"}
+    return port(1, 2, f"far{number}", security_group_ids=("web",), **fields)
+
+
+def one_rule(number: int) -> AnyResource:
+    high, low = divmod(number, 250)
+    remotes = ({"remote_cidr": f"10.3.{high}.{low}/32"}, {"remote_group_id": "web"})
+    return rule(
+        number + 10, protocol=6, port_min=number, port_max=number + 9, **remotes[number % 2]
+    )
+
+
+def one_entry(number: int) -> AnyResource:
+    high, low = divmod(number, 250)
+    return entry(f"10.4.{high}.{low}/32")
+
+
+def with_policy(count: int) -> Compiler:
+    """A port with a group of ``count`` rules and members, and an address group of
+    as many entries."""
+    compiler = Compiler(HOST)
+    compiler.update(
+        written(
+            [
+                *dual_stack(1, 2),
+                machine("m1"),
+                port(1, 2, security_group_ids=("web",)),
+                group("web", 1),
+                address_group(),
+                rule(1, remote_group_id="web"),
+                rule(2, address_group_id="offices"),
+                *(make(n) for n in range(1, count + 1) for make in (member, one_rule, one_entry)),
+            ]
+        )
+    )
+    assert len(compiler.state.rows) > 3 * count
+    return compiler
+
+
+@pytest.fixture(scope="module")
+def few_rules() -> Compiler:
+    return with_policy(FEW)
+
+
+@pytest.fixture(scope="module")
+def many_rules() -> Compiler:
+    return with_policy(MANY_RULES)
+
+
+POLICY_CHANGES: dict[str, AnyResource] = {
+    "another rule": rule(99_999, protocol=17, port_min=1, port_max=9),
+    "a rule of which there is one": rule(99_998, id="rule0", protocol=6, port_min=3, port_max=9),
+    "a rule with a port range that others share": one_rule(5).model_copy(
+        update={"id": "rule5x", "number": 99_996}
+    ),
+    "a rule with a new length of prefix": rule(99_997, remote_cidr="10.0.0.0/9"),
+    "a member": member(60_000),
+    "a member with a new length of prefix": member(60_001).model_copy(
+        update={"address_pairs": (address_pair("10.0.0.0/9"),)}
+    ),
+    "an entry": entry("10.5.0.0/32"),
+    "an entry that is there already": entry("10.4.0.1/32", id="again"),
+    "another name of the group": group("web", 1, name="internet"),
+    "another kind of group": group("web", 1, stateful=False),
+}
+
+
+@pytest.mark.parametrize("resource", POLICY_CHANGES.values(), ids=POLICY_CHANGES)
+def test_cost_of_policy_does_not_grow(
+    few_rules: Compiler, many_rules: Compiler, resource: AnyResource
+) -> None:
+    key = (resource.kind, resource.id)
+    costs = []
+    for compiler in (few_rules, many_rules):
+        before = group("web", 1) if key == ("security_group", "web") else None
+        delta = compiler.update([(*key, resource)])
+        there = compiler.recompiled
+        compiler.update([(*key, before)])
+        costs.append((there, compiler.recompiled, len(delta.rows), delta.touched))
+    assert costs[0] == costs[1]
+    assert costs[0][:2] == (1, 1)
+
+
+def test_one_of_many_goes_and_comes_back(many_rules: Compiler) -> None:
+    before = dict(many_rules.state.rows)
+    for resource in (one_rule(5_000), one_rule(5_001), member(5_000), one_entry(5_000)):
+        delta = many_rules.update([(resource.kind, resource.id, None)])
+        assert many_rules.recompiled == 1
+        assert delta.rows
+        many_rules.update(written([resource]))
+        assert many_rules.recompiled == 1
+    assert many_rules.state.rows == before
