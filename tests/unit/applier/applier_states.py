@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from heddle.compiler.state import (
+    UNSHAPED,
     AddressKey,
     CounterSlot,
     Device,
@@ -19,9 +20,11 @@ from heddle.compiler.state import (
     RouterInterfaceKey,
     RouterInterfaceRow,
     RowKey,
+    Shaping,
     SourcePrefixKey,
     Symbol,
 )
+from heddle.intent.names import SHAPER
 
 ENDPOINT_PORT = Symbol("endpoint_kind", ("ENDPOINT_PORT",))
 NO_FLAGS = Symbol("port_flag", ())
@@ -36,6 +39,7 @@ class Plug(NamedTuple):
     multiqueue: bool = False
     mtu: int = 1450
     routed: bool = False  # it may send from 10.9.0.0/16 as well
+    shaping: Shaping = UNSHAPED
 
     @property
     def device(self) -> Device:
@@ -53,7 +57,13 @@ class Plug(NamedTuple):
     def link(self) -> Link:
         alias = f"heddle:port:{self.number}"
         if not self.container:
-            return Link(self.device, alias, self.mtu, multiqueue=self.multiqueue)
+            return Link(
+                self.device,
+                alias,
+                self.mtu,
+                multiqueue=self.multiqueue,
+                shaping=self.shaping,
+            )
         return Link(
             self.device,
             alias,
@@ -61,6 +71,7 @@ class Plug(NamedTuple):
             namespace=self.namespace,
             peer="eth0",
             peer_mac=self.mac.hex(":"),
+            shaping=self.shaping,
         )
 
 
@@ -122,6 +133,7 @@ def _add_port(state: HostState, plug: Plug, flood_next: Device) -> None:
         dhcp6_address=bytes(16),
         mac=plug.mac,
         mtu=plug.mtu,
+        shaper=Device(SHAPER) if plug.shaping.from_vm or plug.shaping.minimum else 0,
     )
     mac_row = RowKey("macs", MacKey(plug.network, plug.mac))
     state.rows[mac_row] = EndpointRow(ENDPOINT_PORT, device)

@@ -6,9 +6,12 @@ import ast
 from collections.abc import Iterable
 from typing import Any
 
+from heddle.applier.diff import limit
 from heddle.applier.fake import FakeKernel
+from heddle.applier.shaping import allowance_from_vm
 from heddle.compiler.state import CounterSlot, Device, HostState, RowKey, Symbol
 from heddle.datapath.codec import Row
+from heddle.intent.names import SHAPER
 
 
 def assert_holds(kernel: FakeKernel, state: HostState) -> None:
@@ -24,16 +27,38 @@ def assert_holds(kernel: FakeKernel, state: HostState) -> None:
             True,
         )
         assert (found.is_veth, found.multiqueue) == (link.is_veth, link.multiqueue)
+        assert found.to_vm == limit(link)
         if found.peer is not None:
             assert tuple(found.peer) == (link.namespace, link.peer, link.peer_mac)
     assert {name for name, is_ours in kernel.spaces.items() if is_ours} == state.namespaces
     indexes = {name: link.index for name, link in ours.items()}
+    assert_shaper_holds(kernel, state, indexes)
     assert held_rows(kernel) == {
         (row.table, _text(_resolved(row.key, indexes))): _resolved(value, indexes)
         for row, value in state.rows.items()
     }
     slots = counter_slots(kernel)
     assert len(set(slots.values())) == len(slots)
+
+
+def assert_shaper_holds(kernel: FakeKernel, state: HostState, indexes: dict[str, int]) -> None:
+    """There is one if a port needs it, with a class for each port that does, by
+    its counter slot. ``indexes`` gets the shaper's."""
+    wanted = {
+        name: allowance
+        for name, link in state.links.items()
+        if (allowance := allowance_from_vm(link.shaping, 0)) is not None
+    }
+    if not wanted:
+        assert kernel.shaper is None
+        return
+    assert kernel.shaper is not None
+    assert kernel.shaper.whole
+    slots = counter_slots(kernel)
+    assert kernel.shaper.allowances == {
+        slots[indexes[name]] + 1: allowance for name, allowance in wanted.items()
+    }
+    indexes[SHAPER] = kernel.shaper.ends[0]
 
 
 def assert_rings_are_whole(kernel: FakeKernel) -> None:

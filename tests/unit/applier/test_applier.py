@@ -21,12 +21,17 @@ from hypothesis import strategies as st
 
 from heddle.applier.applier import Action, Applier
 from heddle.applier.fake import Died, FakeKernel
-from heddle.compiler.state import TABLE_ORDER, Device, HostState, RowKey
+from heddle.compiler.state import TABLE_ORDER, Device, HostState, Rate, RowKey, Shaping
 
 A, B, C = Plug(1), Plug(2), Plug(3)
 BOX = Plug(4, container=True)
 OTHER = Plug(5, network=8)
 
+SHAPINGS = [
+    Shaping(),
+    Shaping(from_vm=Rate(10_000_000, 80_000)),
+    Shaping(to_vm=Rate(20_000_000, 80_000), minimum=1_000_000),
+]
 PLUGS = st.builds(
     Plug,
     number=st.integers(1, 5),
@@ -35,6 +40,7 @@ PLUGS = st.builds(
     multiqueue=st.booleans(),
     mtu=st.sampled_from([1280, 1450]),
     routed=st.booleans(),
+    shaping=st.sampled_from(SHAPINGS),
 ).map(lambda plug: plug._replace(multiqueue=plug.multiqueue and not plug.container))
 PORTS = st.lists(PLUGS, max_size=5, unique_by=lambda plug: plug.number)
 STATES = PORTS.map(host_state)
