@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import sys
 
 import pytest
 from lab import Lab, eventually
+from lines import Lines
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from topologies import ROUTED
@@ -241,20 +241,3 @@ def counts(lab: Lab) -> dict[tuple[str, str], int]:
 
 def shown(lab: Lab) -> str:
     return lab.exec("c0", "ip", "address").stdout
-
-
-class Lines:
-    """Lines of a pipe, without waiting for them."""
-
-    def __init__(self, descriptor: int) -> None:
-        os.set_blocking(descriptor, False)
-        self._descriptor = descriptor
-        self._text = b""
-
-    def first(self) -> str:
-        """The first line; empty as long as there is none."""
-        try:
-            self._text += os.read(self._descriptor, 1 << 16)
-        except BlockingIOError:
-            return ""
-        return self._text.split(b"\n")[0].decode() if b"\n" in self._text else ""

@@ -3,6 +3,8 @@ TCP, UDP and ICMP."""
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from lab import eventually, with_lab
+from lines import Lines
 from policy_host import ADDRESS, Datagrams, PolicyHost, Stream, echoed, read_line, topology
 from scapy.layers.inet import ICMP, IP, UDP, IPerror, UDPerror
 from scapy.layers.l2 import Ether
@@ -25,6 +28,14 @@ ALL = "{direction: from_vm}, {direction: to_vm}"
 def groups(**rules: str) -> str:
     """``security_groups:`` of a file."""
     return "security_groups:\n" + "".join(f"  {name}: [{text}]\n" for name, text in rules.items())
+
+
+def tcp(ports: str, remote: str = "") -> str:
+    return f"{{direction: to_vm, protocol: tcp, ports: {ports}{remote}}}"
+
+
+def udp(ports: str, remote: str = "") -> str:
+    return f"{{direction: to_vm, protocol: udp, ports: {ports}{remote}}}"
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +84,43 @@ def test_a_rule_allows_exactly_its_ports(host: PolicyHost) -> None:
     host.may_not_ping("c", A, at="c", reason="POLICY_FROM_VM")
 
 
+def test_a_drop_names_port_direction_and_groups(host: PolicyHost) -> None:
+    """In the counters and, as it happens, in the events."""
+    host.apply(
+        groups(all=ALL, first=tcp("1"), second=tcp("2")),
+        a="security_groups: [all]",
+        c="security_groups: [first, second]",
+    )
+    heddle = (sys.executable, "-m", "heddle.cli.main")
+    meaning = "no rule of its security groups (first, second) allows it"
+    with (
+        host.lab.background(host.lab.command(*heddle, "drops", "--follow")) as plain,
+        host.lab.background(host.lab.command(*heddle, "drops", "--follow", "--json")) as json_lines,
+        host.lab.background(host.lab.inside("a", "ping", "-i", "0.05", C)),
+    ):
+        assert plain.stdout is not None
+        assert json_lines.stdout is not None
+        line = eventually(Lines(plain.stdout.fileno()).first, "an event")
+        event = json.loads(eventually(Lines(json_lines.stdout.fileno()).first, "an event"))
+    assert re.fullmatch(
+        rf"[\d:.]+  c:0  POLICY_TO_VM  .*, IPv4 {A} > {C}, TTL 64, ICMP echo request, "
+        rf"from a:0: {re.escape(meaning)}",
+        line,
+    )
+    assert (event["port"], event["from"], event["direction"]) == ("c:0", "a:0", "to_vm")
+    assert event["security_groups"] == ["first", "second"]
+    told = next(
+        c
+        for c in json.loads(host.lab.heddle("drops", "--json").stdout)
+        if (c["port"], c["reason"]) == ("c:0", "POLICY_TO_VM")
+    )
+    assert (told["direction"], told["meaning"]) == ("to_vm", meaning)
+    report = host.trace("a", "c")
+    assert (report["port"], report["direction"]) == ("c:0", "to_vm")
+    assert (report["reason"], report["meaning"]) == ("POLICY_TO_VM", meaning)
+    assert "to" not in report
+
+
 def test_allowed_flows_name_their_rules(host: PolicyHost) -> None:
     rule = "{direction: to_vm, protocol: tcp, ports: 5001, remote: 10.1.0.0/24}"
     host.apply(
@@ -92,14 +140,6 @@ def test_allowed_flows_name_their_rules(host: PolicyHost) -> None:
 
 
 # ---- what changes while traffic flows ---------------------------------------------
-
-
-def tcp(ports: str, remote: str = "") -> str:
-    return f"{{direction: to_vm, protocol: tcp, ports: {ports}{remote}}}"
-
-
-def udp(ports: str, remote: str = "") -> str:
-    return f"{{direction: to_vm, protocol: udp, ports: {ports}{remote}}}"
 
 
 def test_a_rule_taken_away_ends_what_it_alone_allowed(host: PolicyHost) -> None:
