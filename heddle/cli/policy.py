@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from heddle.cli.view import Item, View, addresses
 from heddle.events.naming import PortName
+from heddle.events.reasons import explain_at
 from heddle.intent.protocols import ICMP, ICMPV6, protocol_name
 from heddle.intent.rates import bytes_text, rate_text
 
@@ -37,6 +38,8 @@ def brief(details: Item) -> Item:
         short["rules"] = [rule["name"] for rule in details["rules"]]
     if "members" in details:
         short["members"] = [" ".join((m["port"], *m["addresses"])) for m in details["members"]]
+    if "drops" in details:
+        short["drops"] = [f"{d['packets']} {d['reason']}: {d['meaning']}" for d in details["drops"]]
     return short
 
 
@@ -131,7 +134,7 @@ def _packets(limit: Item | None) -> str | None:
     return f"{limit['rate']}/s, burst {limit['burst']}" if limit else None
 
 
-# ---- connections ---------------------------------------------------------
+# ---- what the data plane counts ------------------------------------------
 
 
 def connections_of(view: View, port: Item) -> Item | None:
@@ -142,6 +145,22 @@ def connections_of(view: View, port: Item) -> Item | None:
         return None
     used = usage.by_ifindex.get(ifindex, 0)
     return {"used": used, "limit": usage.limit(port.get("connections_max", 0))}
+
+
+def port_details(view: View, port: Item) -> Item:
+    """A port with what was dropped because of its rules, limits and guard."""
+    ifindex, groups = view.status(port).get("ifindex"), groups_of(view, port)
+    counts = [count for count in view.drops or () if count.ifindex == ifindex]
+    drops = [
+        {
+            "reason": count.reason,
+            "packets": count.packets,
+            "bytes": count.bytes,
+            "meaning": explain_at(count.reason, groups).meaning,
+        }
+        for count in counts
+    ]
+    return {**port, "drops": drops}
 
 
 def troubles(view: View) -> list[str]:

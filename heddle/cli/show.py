@@ -14,6 +14,7 @@ from heddle.cli.policy import (
     connections_of,
     group_details,
     groups_of,
+    port_details,
     qos_details,
     qos_of,
     qos_words,
@@ -41,6 +42,7 @@ _DETAILS = {
     "address-group": address_group_details,
     "security-group": group_details,
     "qos": qos_details,
+    "port": port_details,
 }
 
 

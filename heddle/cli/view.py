@@ -15,6 +15,7 @@ from heddle.store.reader import read_objects, read_statuses
 
 if TYPE_CHECKING:  # only root needs the data plane
     from heddle.datapath.flows import Usage
+    from heddle.events.counters import DropCount
 
 Item = dict[str, Any]
 
@@ -62,17 +63,27 @@ class View:
     @cached_property
     def usage(self) -> Usage | None:
         """How full the flow table is; None when it is not ours to read, or not there."""
+        return self._measured[0] if self._measured else None
+
+    @cached_property
+    def drops(self) -> list[DropCount] | None:
+        """What was dropped, most first; None as for ``usage``."""
+        return self._measured[1] if self._measured else None
+
+    @cached_property
+    def _measured(self) -> tuple[Usage, list[DropCount]] | None:
         if os.geteuid() != 0:
             return None
         try:
             from heddle.datapath.flows import read_usage
             from heddle.datapath.loader import Datapath
+            from heddle.events.counters import read_drops
 
             datapath = Datapath.open(host_name())
         except OperationError:
             return None
         try:
-            return read_usage(datapath)
+            return read_usage(datapath), read_drops(datapath)
         finally:
             datapath.close()
 

@@ -115,6 +115,7 @@ def test_a_drop_names_port_direction_and_groups(host: PolicyHost) -> None:
         if (c["port"], c["reason"]) == ("c:0", "POLICY_TO_VM")
     )
     assert (told["direction"], told["meaning"]) == ("to_vm", meaning)
+    assert meaning in host.lab.heddle("show", "port", "c/db").stdout
     report = host.trace("a", "c")
     assert (report["port"], report["direction"]) == ("c:0", "to_vm")
     assert (report["reason"], report["meaning"]) == ("POLICY_TO_VM", meaning)

@@ -12,11 +12,13 @@ from heddle.cli.policy import (
     brief,
     connections_of,
     group_details,
+    port_details,
     qos_words,
     troubles,
 )
 from heddle.cli.view import View
 from heddle.datapath.flows import Usage
+from heddle.events.counters import DropCount
 from heddle.events.naming import PortName
 
 
@@ -143,7 +145,18 @@ def test_connections_and_what_is_wrong_with_them(view: View) -> None:
     assert troubles(view) == ["the flow table is full: no new connection is let in"]
 
 
+def test_drops_of_a_port_say_what_they_mean_there(view: View) -> None:
+    view.drops = [DropCount(6, "NO_ROUTE", 9, 900), DropCount(5, "POLICY_TO_VM", 2, 200)]
+    details = port_details(view, PORTS[0])
+    meaning = "no rule of its security groups (web) allows it"
+    assert details["drops"] == [
+        {"reason": "POLICY_TO_VM", "packets": 2, "bytes": 200, "meaning": meaning}
+    ]
+    assert brief(details)["drops"] == [f"2 POLICY_TO_VM: {meaning}"]
+
+
 def test_without_a_data_plane_nothing_is_known(view: View) -> None:
-    view.usage = None
+    view.usage = view.drops = None
     assert connections_of(view, PORTS[0]) is None
+    assert port_details(view, PORTS[0])["drops"] == []
     assert troubles(view) == []
