@@ -6,11 +6,11 @@ no address; admission.py keeps such objects out.
 
 from __future__ import annotations
 
-from ipaddress import ip_network
 from socket import AF_INET, AF_INET6, inet_pton  # ipaddress takes 20 times as long
 
 _MAPPED_PREFIX = bytes(10) + b"\xff\xff"
 _MAPPED_BITS = 96
+_ADDRESS_BITS = 128
 
 NO_IPV4 = bytes(4)
 NO_ADDRESS = bytes(16)
@@ -42,10 +42,16 @@ def mapped(text: str) -> bytes:
 
 def mapped_prefix(cidr: str) -> tuple[int, bytes]:
     """Length in bits out of 128, and 16 bytes of address."""
-    network = ip_network(cidr)
-    if network.version == 4:
-        return _MAPPED_BITS + network.prefixlen, _MAPPED_PREFIX + network.network_address.packed
-    return network.prefixlen, network.network_address.packed
+    text, _, length = cidr.partition("/")
+    address = mapped(text)
+    bits = int(length) if length.isdecimal() else _ADDRESS_BITS + 1
+    if not is_ipv6(text):
+        bits += _MAPPED_BITS
+    if bits > _ADDRESS_BITS:
+        raise ValueError(f"{cidr!r} is not a prefix")
+    if int.from_bytes(address) & (1 << _ADDRESS_BITS - bits) - 1:
+        raise ValueError(f"{cidr} has host bits set")
+    return bits, address
 
 
 def prefix_length(cidr: str) -> int:

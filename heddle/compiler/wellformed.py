@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
-from heddle.compiler.addresses import is_ipv6, mac_bytes, packed
+from heddle.compiler.addresses import ip_version, is_ipv6, mac_bytes, mapped_prefix, packed
 from heddle.intent.model import (
     AddressGroupEntry,
     AnyResource,
@@ -31,7 +31,7 @@ def fault_of(resource: AnyResource) -> str | None:
             case Router():
                 _check_router(resource)
             case AddressGroupEntry():
-                ip_network(resource.cidr)
+                mapped_prefix(resource.cidr)
             case SecurityGroupRule():
                 _check_rule(resource)
     except ValueError as error:
@@ -44,7 +44,7 @@ def _check_port(port: Port) -> None:
     for fixed_ip in port.fixed_ips:
         packed(fixed_ip.ip)
     for pair in port.address_pairs:
-        ip_network(pair.cidr)
+        mapped_prefix(pair.cidr)
         if pair.mac is not None:
             mac_bytes(pair.mac)
 
@@ -68,7 +68,7 @@ def _check_router(router: Router) -> None:
 
 
 def _check_route(destination: str, nexthop: str | None) -> None:
-    ip_network(destination)
+    mapped_prefix(destination)
     if nexthop is None:
         return
     packed(nexthop)
@@ -80,8 +80,10 @@ def _check_rule(rule: SecurityGroupRule) -> None:
     remotes = (rule.remote_cidr, rule.remote_group_id, rule.address_group_id)
     if sum(remote is not None for remote in remotes) > 1:
         raise ValueError("more than one remote end")
-    if rule.remote_cidr is not None and ip_network(rule.remote_cidr).version != rule.ip_version:
-        raise ValueError(f"remote end {rule.remote_cidr} is not of IPv{rule.ip_version}")
+    if rule.remote_cidr is not None:
+        mapped_prefix(rule.remote_cidr)
+        if ip_version(rule.remote_cidr) != rule.ip_version:
+            raise ValueError(f"remote end {rule.remote_cidr} is not of IPv{rule.ip_version}")
     if rule.protocol == _ICMP[rule.ip_version]:
         _check_icmp(rule)
     elif (rule.port_min, rule.port_max) != (None, None):
