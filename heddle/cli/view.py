@@ -52,6 +52,23 @@ class View:
         return _grouped(self.of_kind("security_group_rule"), "security_group_id")
 
     @cached_property
+    def _rules_by_address_group(self) -> dict[str, list[Item]]:
+        return _grouped(self.of_kind("security_group_rule"), "address_group_id")
+
+    @cached_property
+    def _members_by_group(self) -> dict[str, list[Item]]:
+        members: dict[str, list[Item]] = {}
+        for port in self.of_kind("port"):
+            for group in port.get("security_group_ids", ()):
+                members.setdefault(group, []).append(port)
+        return members
+
+    @cached_property
+    def _ports_by_qos(self) -> dict[str, list[Item]]:
+        named = (port for port in self.of_kind("port") if port.get("qos_policy_id"))
+        return _grouped(named, "qos_policy_id")
+
+    @cached_property
     def _entries_by_group(self) -> dict[str, list[Item]]:
         return _grouped(self.of_kind("address_group_entry"), "address_group_id")
 
@@ -126,17 +143,15 @@ class View:
 
     def rules_naming(self, group: Item) -> list[Item]:
         """The rules whose remote end is this address group."""
-        rules = self.of_kind("security_group_rule")
-        return [rule for rule in rules if rule["address_group_id"] == group["id"]]
+        return self._rules_by_address_group.get(group["id"], [])
 
     def members(self, group: Item) -> list[Item]:
         """The ports that name a security group."""
-        ports = self.of_kind("port")
-        return [port for port in ports if group["id"] in port.get("security_group_ids", ())]
+        return self._members_by_group.get(group["id"], [])
 
     def ports_with_qos(self, policy: Item) -> list[Item]:
         """The ports that name a QoS policy."""
-        return [p for p in self.of_kind("port") if p.get("qos_policy_id") == policy["id"]]
+        return self._ports_by_qos.get(policy["id"], [])
 
     def name_of(self, object_id: str) -> str:
         item = self.by_id.get(object_id)
