@@ -1,4 +1,4 @@
-"""Addresses, prefixes and MACs as a topology file writes them.
+"""Addresses, prefixes, MACs and domains as a topology file writes them.
 
 The parsers raise ValueError with "what is wrong; what would be right".
 """
@@ -21,6 +21,9 @@ Prefix = IPv4Network | IPv6Network
 
 SLAAC_PREFIX_BITS = 64  # RFC 4862 with 64-bit interface identifiers (RFC 4291 2.5.1)
 
+DOMAIN_CHARACTERS_MAX = 64  # as DNS_MAX of schema.py: there is fixed room for answers
+
+_DOMAIN_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
 _NEVER_A_SOURCE = (
@@ -126,6 +129,17 @@ def parse_mac(value: object) -> str:
     if mac == "00:00:00:00:00:00":
         raise ValueError('"00:00:00:00:00:00" is no usable MAC; leave it out to get one')
     return mac
+
+
+def parse_domain(value: object) -> str:
+    """A DNS domain that guests search in."""
+    if not isinstance(value, str) or not all(map(_DOMAIN_LABEL.fullmatch, value.split("."))):
+        raise ValueError(f"{value!r} is no domain name; write one such as web.example")
+    if len(value) > DOMAIN_CHARACTERS_MAX:
+        raise ValueError(
+            f'"{value}" has {len(value)} characters; use at most {DOMAIN_CHARACTERS_MAX}'
+        )
+    return value
 
 
 def eui64(prefix: IPv6Network, mac: str) -> IPv6Address:

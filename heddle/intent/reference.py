@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from heddle.intent.addresses import parse_prefix_or_address
+from heddle.intent.addresses import parse_domain, parse_prefix_or_address
 from heddle.intent.protocols import parse_ports, parse_protocol
 from heddle.intent.rates import parse_bit_rate, parse_burst
 from heddle.intent.schema import (
@@ -27,7 +27,6 @@ from heddle.intent.schema import (
     RouteSpec,
     SubnetSpec,
     TopologySpec,
-    parse_domain,
     parse_size,
 )
 from heddle.intent.schema_base import NOT_YET, Spec

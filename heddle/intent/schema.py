@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainValidator, PrivateAttr, model_validator
 
-from heddle.intent.addresses import SLAAC_PREFIX_BITS, Address
+from heddle.intent.addresses import SLAAC_PREFIX_BITS, Address, parse_domain
 from heddle.intent.model import NUMBER_MAX, VNI_MAX, Ipv6Mode
 from heddle.intent.names import DEFAULT_GROUP
 from heddle.intent.schema_base import (
@@ -46,11 +46,9 @@ MEMORY_MIN = 64 << 20
 DNS_MAX = 4
 HOST_ROUTES_MAX = 6
 SUBNETS_PER_FAMILY_MAX = 4
-DOMAIN_CHARACTERS_MAX = 64
 
 _SIZE = re.compile(r"(\d{1,12})\s*([KMGT]?)(i?B)?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_DOMAIN_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 
 def _subnet_list(value: object) -> object:
@@ -76,17 +74,6 @@ def parse_size(value: object) -> int:
         )
         raise ValueError(f"{value} is less than {MEMORY_MIN >> 20} MiB{meant}")
     return size
-
-
-def parse_domain(value: object) -> str:
-    """A DNS domain that guests search in."""
-    if not isinstance(value, str) or not all(map(_DOMAIN_LABEL.fullmatch, value.split("."))):
-        raise ValueError(f"{value!r} is no domain name; write one such as web.example")
-    if len(value) > DOMAIN_CHARACTERS_MAX:
-        raise ValueError(
-            f'"{value}" has {len(value)} characters; use at most {DOMAIN_CHARACTERS_MAX}'
-        )
-    return value
 
 
 SizeText = Annotated[int, PlainValidator(parse_size)]
