@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FROM_VM, TO_VM = "FROM_VM", "TO_VM"
 TCP, UDP, ICMP, ICMPV6, SCTP, GRE = 6, 17, 1, 58, 132, 47
+TableRow = tuple[str, Row, Row]  # table, key, value
 _ANYBODY = {4: "0.0.0.0/0", 6: "::/0"}
 
 
@@ -79,27 +80,31 @@ def anything(first_number: int = 1) -> list[Rule]:
 
 
 def write_group(world: World, group: int, rules: Sequence[Rule], *flags: str) -> None:
-    """Rows of a group. A group of no rules that has flags has rows nevertheless."""
+    """Rows of a group, in place of those that it had. A group of no rules that has
+    flags has rows nevertheless."""
+    rows: list[TableRow] = []
     for direction in (FROM_VM, TO_VM):
         for version in (4, 6):
             side = [r for r in rules if (r.direction, r.version) == (direction, version)]
             key = {"group": group, "direction": world.value(direction), "ip_version": version}
             if side or flags:
-                _write_side(world, key, side, flags)
+                rows += _side_rows(world, key, side, flags)
+    world.replace(f"group {group}", rows)
 
 
-def _write_side(
+def _side_rows(
     world: World, side: Mapping[str, Row], rules: Sequence[Rule], flags: Sequence[str]
-) -> None:
+) -> Iterator[TableRow]:
     """The rules of one direction and IP version."""
-    remotes = {Remote.of(rule) for rule in rules}
+    remotes: dict[Remote, list[Rule]] = {}
+    for rule in rules:
+        remotes.setdefault(Remote.of(rule), []).append(rule)
     bits = sorted({remote.prefix_bits for remote in remotes if not remote.set})
     sets = sorted({remote.set for remote in remotes if remote.set})
-    for remote in remotes:
-        same = [rule for rule in rules if Remote.of(rule) == remote]
-        world.put("policy_remotes", {**side, **remote._asdict()}, _lengths(same))
+    for remote, same in remotes.items():
+        yield "policy_remotes", {**side, **remote._asdict()}, _lengths(same)
         for key, number in _rule_rows(world, same):
-            world.put("policy_rules", {**side, **remote._asdict(), **key}, number)
+            yield "policy_rules", {**side, **remote._asdict(), **key}, number
     row = {
         "flags": world.datapath.abi.bits("policy_group_flag", flags),
         "prefix_count": len(bits),
@@ -107,7 +112,7 @@ def _write_side(
         "prefix_bits": bytes(bits),
         "sets": tuple(sets),
     }
-    world.put("policy_groups", side, row)
+    yield "policy_groups", side, row
 
 
 def _lengths(rules: Sequence[Rule]) -> dict[str, int]:
@@ -135,7 +140,9 @@ class Member(NamedTuple):
 
 
 def write_set(world: World, number: int, members: Sequence[Member]) -> None:
-    """Rows of a security group's members, or of an address group."""
+    """Rows of a security group's members, or of an address group, in place of those
+    that it had."""
+    rows: list[TableRow] = []
     lengths: dict[int, set[int]] = {4: set(), 6: set()}
     for member in members:
         version = ipaddress.ip_network(member.cidr).version
@@ -148,7 +155,7 @@ def write_set(world: World, number: int, members: Sequence[Member]) -> None:
             "prefix_bits": bits,
             "address": address,
         }
-        world.put("set_members", key, 1)
+        rows.append(("set_members", key, 1))
     row = {
         "in_network": int(any(member.network for member in members)),
         "prefix_count4": len(lengths[4]),
@@ -156,4 +163,4 @@ def write_set(world: World, number: int, members: Sequence[Member]) -> None:
         "prefix_bits4": bytes(sorted(lengths[4])),
         "prefix_bits6": bytes(sorted(lengths[6])),
     }
-    world.put("sets", number, row)
+    world.replace(f"set {number}", [*rows, ("sets", number, row)])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from packet_shapes import forwarded
 from packet_world import DB, MAIN_DB, MAIN_WEB, WEB, Nic
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
+
+if TYPE_CHECKING:
+    from tests.packets.conftest import Switchboard
 
 GATEWAYS = {WEB: MAIN_WEB, DB: MAIN_DB}
 
@@ -46,3 +51,14 @@ def pong(version: int, identifier: int = 7) -> Packet:
     if version == 4:
         return ICMP(type=0, id=identifier, seq=1) / Raw(bytes(32))
     return ICMPv6EchoReply(id=identifier, seq=1, data=bytes(32))
+
+
+def talk(board: Switchboard, frame: Packet, source: Nic, destination: Nic) -> str | None:
+    """Send a frame once. Returns why it was dropped; when it was not, what the
+    policy stage said (without DECISION_POLICY_)."""
+    sent = board.send_once(source.name, frame)
+    if sent.to is None:
+        return sent.reason
+    sent.arrives(destination.name, arrived(frame, source, destination))
+    decision = sent.trace.decision("STAGE_POLICY")
+    return decision.removeprefix("DECISION_POLICY_") if decision else None

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from packet_rules import anything, mapped_prefix, write_group
+from packet_rules import TableRow, anything, mapped_prefix, write_group
 from scapy.layers.inet6 import (
     ICMPv6ND_RA,
     ICMPv6NDOptMTU,
@@ -232,6 +232,7 @@ class World:
 
     datapath: Datapath
     ifindexes: dict[str, int]
+    _rows_of: dict[str, list[tuple[str, bytes]]] = field(default_factory=dict)
 
     def put(self, table: str, key: Row, value: Row) -> None:
         """Write one row; scalars as they are, structs as mappings by field name."""
@@ -241,6 +242,16 @@ class World:
     def delete(self, table: str, key: Row) -> None:
         key_codec, _ = self.datapath.abi.table_types(table)
         assert self.datapath.table(table).delete(key_codec.pack(key)), f"{table}: no {key}"
+
+    def replace(self, owner: str, rows: Sequence[TableRow]) -> None:
+        """Write rows in place of those that were written for this owner before."""
+        for table, key in self._rows_of.pop(owner, []):
+            self.datapath.table(table).delete(key)
+        self._rows_of[owner] = []
+        for table, key, value in rows:
+            self.put(table, key, value)
+            packed = self.datapath.abi.table_types(table)[0].pack(key)
+            self._rows_of[owner].append((table, packed))
 
     def value(self, name: str) -> int:
         return self.datapath.abi.value(name)
@@ -255,6 +266,8 @@ class World:
     # ---- the whole of it -----------------------------------------------
 
     def write(self) -> None:
+        """Into empty tables."""
+        self._rows_of.clear()
         write_group(self, ALL, anything())
         for nic in NICS:
             self.write_port(nic)

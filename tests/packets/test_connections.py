@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from packet_rules import anything, write_group
 from packet_shapes import forwarded, switched
-from packet_talk import arrived, between, ping, pong, tcp, udp
+from packet_talk import between, ping, pong, talk, tcp, udp
 from packet_world import DB1, GATE, LONE, LONE1, MAIN_WEB, WEB1, WEB2, WEB3, Nic
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
@@ -34,17 +34,6 @@ def strict(board: Switchboard) -> Switchboard:
     board.world.write_port(WEB1, groups=[SENDS])
     board.world.write_port(DB1, groups=[RECEIVES])
     return board
-
-
-def talk(board: Switchboard, frame: Packet, source: Nic, destination: Nic) -> str | None:
-    """Send a frame once. Returns why it was dropped; when it was not, what the
-    policy stage said (without DECISION_POLICY_)."""
-    sent = board.send_once(source.name, frame)
-    if sent.verdict != TC_ACT_REDIRECT:
-        return sent.reason
-    sent.arrives(destination.name, arrived(frame, source, destination))
-    decision = sent.trace.decision("STAGE_POLICY")
-    return decision.removeprefix("DECISION_POLICY_") if decision else None
 
 
 # ---- TCP ------------------------------------------------------------------------
