@@ -37,19 +37,31 @@ def _check_entries(context: Context, entries: list[Prefix], path: KeyPath) -> No
 
 
 def _check_group(context: Context, name: str, group: SecurityGroupSpec) -> None:
-    path = ("security_groups", name, "rules")
-    seen: set[str] = set()
-    sets: dict[tuple[str, int], set[SetKey]] = defaultdict(set)
+    path = ("security_groups", name)
+    good: list[tuple[KeyPath, RuleSpec]] = []
     for index, rule in enumerate(group.rules):
+        rule_path = (*path, "rules", index)
         problems = list(_rule_problems(context, rule))
         for key, what in problems:
-            context.problems.add((*path, index, key), what)
-        if problems:
-            continue
+            context.problems.add((*rule_path, key), what)
+        if not problems:
+            good.append((rule_path, rule))
+    _check_repeated(context, good)
+    _check_sets(context, group.rules, path)
+
+
+def _check_repeated(context: Context, rules: list[tuple[KeyPath, RuleSpec]]) -> None:
+    seen: set[str] = set()
+    for path, rule in rules:
         names = {rule_name("", rule, version).strip() for version in versions(rule)}
         for repeated in sorted(names & seen):
-            context.problems.add((*path, index), f'"{repeated}" is given twice; keep one')
+            context.problems.add(path, f'"{repeated}" is given twice; keep one')
         seen |= names
+
+
+def _check_sets(context: Context, rules: list[RuleSpec], path: KeyPath) -> None:
+    sets: dict[tuple[str, int], set[SetKey]] = defaultdict(set)
+    for rule in rules:
         if set_key := named_set(rule):
             for version in versions(rule):
                 sets[rule.direction, version].add(set_key)
@@ -57,7 +69,7 @@ def _check_group(context: Context, name: str, group: SecurityGroupSpec) -> None:
         if len(named) > SETS_MAX:
             what = f"names {len(named)} groups as remote ends of {direction} (IPv{version})"
             remedy = f"give at most {SETS_MAX}, or make a second security group of the rest"
-            context.problems.add(path[:2], f"{what}; {remedy}")
+            context.problems.add(path, f"{what}; {remedy}")
 
 
 def _rule_problems(context: Context, rule: RuleSpec) -> Iterator[_Problem]:
