@@ -16,6 +16,7 @@ from heddle.datapath.frames import Probe, Protocol, arp_request, neighbor_solici
 from heddle.datapath.loader import Datapath
 from heddle.datapath.trace import Trace, trace
 from heddle.errors import OperationError, RequestError
+from heddle.events.naming import PortName
 from heddle.events.reasons import explain_at
 from heddle.events.summary import describe as describe_frame
 from heddle.paths import host_name
@@ -132,13 +133,20 @@ def _report(view: View, way: Way, result: Trace) -> dict[str, Any]:
 
 def _policy(view: View, way: Way, result: Trace) -> dict[str, Any]:
     """What the rules of both ends say, as far as they were asked."""
-    state = result.connection_state
-    receiver = view.names.of_ifindex(result.to_ifindex)
+    state, receiver = result.connection_state, _receiver(view, result)
     return {
         "connection": state.name.removeprefix("CONNECTION_").lower() if state is not None else None,
         "allowed_from_vm_by": allowed_by(view, result.from_rule, way.port),
-        "allowed_to_vm_by": allowed_by(view, result.to_rule, receiver),
+        "allowed_to_vm_by": receiver and allowed_by(view, result.to_rule, receiver),
     }
+
+
+def _receiver(view: View, result: Trace) -> PortName | None:
+    """The port that gets the packet or would get it; None for what is answered
+    to its sender, and for copies."""
+    if result.decision("STAGE_DELIVER") == "DECISION_DELIVER_BACK":
+        return None
+    return view.names.of_ifindex(result.to_ifindex)
 
 
 def _detail(view: View, way: Way, stage: str, result: Trace) -> str:
@@ -172,8 +180,7 @@ def _policy_detail(view: View, way: Way, result: Trace) -> str:
     if sender:
         words.append(f"{way.port.label}: {sender}")
     if receiver:
-        label = view.names.label(result.to_ifindex) if result.to_ifindex else "receiver"
-        words.append(f"{label}: {receiver}")
+        words.append(f"{view.names.label(result.to_ifindex)}: {receiver}")
     return "; ".join(words)
 
 
