@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from lab import Lab, with_lab
-from topologies import ROUTED
+from lab_topologies import ROUTED
 
 
 def _private_host() -> Iterator[Lab]:

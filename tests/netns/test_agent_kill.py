@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from lab import Lab, eventually
-from topologies import ROUTED
+from lab_topologies import ROUTED
 
 from heddle.compiler.state import TABLE_ORDER
 from heddle.events.counters import read_ports

@@ -9,10 +9,10 @@ import sys
 
 import pytest
 from lab import Lab, eventually
+from lab_topologies import ROUTED
 from lines import Lines
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
-from topologies import ROUTED
 from wire import mac_of, send
 
 HOT = """

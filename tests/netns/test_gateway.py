@@ -6,7 +6,7 @@ import json
 
 import pytest
 from lab import Lab, eventually
-from topologies import ROUTED
+from lab_topologies import ROUTED
 
 FAR_SIDE = {"10.1.0.1": "10.2.0.1", "fd00:1::1": "fd00:2::1"}
 

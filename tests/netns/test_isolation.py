@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from lab import Lab, eventually
+from lab_topologies import SEPARATE
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
-from topologies import SEPARATE
 from wire import Capture, captured, mac_of, send
 
 MARK = b"only for red"
