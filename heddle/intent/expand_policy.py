@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from heddle.intent.allocate import assign_numbers
 from heddle.intent.model import (
@@ -115,13 +116,14 @@ def _address_groups(
 
 def _entries(spec: TopologySpec, origin: str) -> Iterator[AddressGroupEntry]:
     for group, prefixes in spec.address_groups.items():
+        group_id = _address_group_id(group)
         for prefix in prefixes:
             name = f"{group} {prefix}"
             yield AddressGroupEntry(
                 id=object_id(PROJECT, Kind.ADDRESS_GROUP_ENTRY, name),
                 name=name,
                 origin=origin,
-                address_group_id=_address_group_id(group),
+                address_group_id=group_id,
                 cidr=str(prefix),
             )
 
@@ -143,33 +145,41 @@ def _security_groups(
 def _rules(
     specs: Mapping[str, SecurityGroupSpec], stored: Stored, origin: str
 ) -> Iterator[SecurityGroupRule]:
-    named = [
-        (rule_name(group, rule, version), group, rule, version)
+    named = {
+        rule_name(group, rule, version): (group, rule, version)
         for group, spec in specs.items()
         for rule in spec.rules
         for version in versions(rule)
-    ]
-    ids = [object_id(PROJECT, Kind.SECURITY_GROUP_RULE, name) for name, *_ in named]
+    }
+    ids = {name: object_id(PROJECT, Kind.SECURITY_GROUP_RULE, name) for name in named}
     held = {key: rule.number for key, rule in stored_of(stored, SecurityGroupRule).items()}
-    numbers = assign_numbers(ids, given={}, held=held, maximum=NUMBER_MAX)
-    for rule_id, (name, group, rule, version) in zip(ids, named, strict=True):
-        prefix = remote_prefix(rule)
-        first, last = port_range(rule)
+    numbers = assign_numbers(ids.values(), given={}, held=held, maximum=NUMBER_MAX)
+    group_ids = {group: security_group_id(group) for group in specs}
+    for name, (group, rule, version) in named.items():
         yield SecurityGroupRule(
-            id=rule_id,
+            id=ids[name],
             name=name,
             origin=_owner(group, origin),
-            number=numbers[rule_id],
-            security_group_id=security_group_id(group),
-            direction=Direction(rule.direction),
-            ip_version=4 if version == 4 else 6,
-            protocol=rule.protocol,
-            port_min=first,
-            port_max=last,
-            remote_cidr=None if prefix is None else str(prefix),
-            remote_group_id=rule.remote_group and security_group_id(rule.remote_group),
-            address_group_id=rule.address_group and _address_group_id(rule.address_group),
+            number=numbers[ids[name]],
+            security_group_id=group_ids[group],
+            **_match(rule, version),
         )
+
+
+def _match(rule: RuleSpec, version: int) -> dict[str, Any]:
+    """What a packet must be, in fields of the model."""
+    first, last = port_range(rule)
+    prefix = remote_prefix(rule)
+    return {
+        "direction": Direction(rule.direction),
+        "ip_version": version,
+        "protocol": rule.protocol,
+        "port_min": first,
+        "port_max": last,
+        "remote_cidr": prefix and str(prefix),
+        "remote_group_id": rule.remote_group and security_group_id(rule.remote_group),
+        "address_group_id": rule.address_group and _address_group_id(rule.address_group),
+    }
 
 
 # ---- NICs ----------------------------------------------------------------
