@@ -29,13 +29,14 @@ BRIDGE = "lan"
 MTU = 1450
 ROUTER = "10.7.0.1"
 FAR_PREFIX, FAR_HOP = "10.9.0.0/16", "10.7.0.9"
+DEADLINE = 300.0  # seconds for what takes up to ten on a quiet machine
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], what: str, seconds: float = 120.0) -> T:
+def wait_until(condition: Callable[[], T], what: str, seconds: float = DEADLINE) -> T:
     """Poll until ``condition`` is true and return what it gave."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -145,7 +146,7 @@ class PrivateHost:
         """One step of reconciling, and what it says of a machine."""
         return self.machines.reconcile(self.specs)[spec.id]
 
-    def until_ready(self, spec: MachineSpec, seconds: float = 120.0) -> None:
+    def until_ready(self, spec: MachineSpec, seconds: float = DEADLINE) -> None:
         wait_until(lambda: self.status(spec).ready, f"{spec.name} is ready", seconds)
 
     def until_state(self, spec: MachineSpec, state: str) -> MachineStatus:
@@ -164,7 +165,11 @@ class PrivateHost:
         return done.out.decode()
 
     def boot_id(self, spec: MachineSpec) -> str:
-        """Differs from boot to boot of a guest. Empty while it can't be asked."""
+        """Differs from boot to boot of a guest."""
+        return wait_until(lambda: self._boot_id(spec), f"{spec.name} answers")
+
+    def _boot_id(self, spec: MachineSpec) -> str:
+        """Empty while the guest can't be asked; a busy one may miss a question."""
         try:
             return self.output(spec, "cat", "/proc/sys/kernel/random/boot_id")
         except HypervisorError:
