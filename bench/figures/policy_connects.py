@@ -20,7 +20,7 @@ from bench.rounds import Samples, interleave, medians, ratio
 
 ROUNDS = 13
 MILLISECONDS = 150
-FRAMES_OF = 2000  # connections per round, of which the frames alone are sent
+FRAMES_OF = 64 * 50  # connections per round, of which the frames alone are sent
 
 
 def measure() -> Measured:

@@ -21,7 +21,7 @@ int main(void)
 
 	address_frame(&generator.recipe, setting("SOURCE_MAC"), setting("DESTINATION_MAC"),
 		      setting("SOURCE_IP"), setting("DESTINATION_IP"));
-	fill_frame(&generator.recipe, number_setting("PROTOCOL"), TCP_SYN);
+	fill_frame(&generator.recipe, number_setting("PROTOCOL"));
 	pin_to(number_setting("CPU"));
 	start_over(&generator);
 	uint64_t start = clock_ns(CLOCK_MONOTONIC);

@@ -6,8 +6,8 @@
  * As in frames.c, live XDP frames leave a container's veth and a tc program at
  * the other container's counts and drops them. First each flow sends one frame,
  * which is timed; then the other side answers in each, so that trackers of
- * connections know it as established; then frames of all flows in turn are
- * timed. The time of a daemon that forwards is told apart, since it may not
+ * connections know it as established; then each sends a later frame, timed in
+ * the same way, and at last frames of all flows in turn are timed. The time of a daemon that forwards is told apart, since it may not
  * keep up: then it is the time for the delivered frames, not for the sent.
  *
  * Settings: PROGRAMS, SWITCH_NETNS, SENDER_NETNS, RECEIVER_NETNS, DEVICE (in
@@ -16,8 +16,8 @@
  * DESTINATION_IP, FLOWS, FIRST_FLOW (number), FIRST_PORT, CPU, SOFTIRQD_SCHEDSTAT (of that
  * CPU's ksoftirqd), DAEMON_TASKS (folder of /proc with the daemon's tasks, or
  * empty), MILLISECONDS.
- * Prints {"first_sent", "first_delivered", "first_cpu_ns", "sent", "delivered",
- * "cpu_ns", "daemon_ns"}.
+ * Prints {"first_sent", "first_delivered", "first_cpu_ns", "later_cpu_ns",
+ * "sent", "delivered", "cpu_ns", "daemon_ns"}.
  */
 #include "generator.h"
 #include <dirent.h>
@@ -46,16 +46,25 @@ static uint64_t daemon_ns(void)
 	return sum;
 }
 
-static void open_flows(struct generator *opener, struct generator *replier)
+/* CPU time of one frame of each flow. */
+static uint64_t round_ns(struct generator *generator, uint64_t *delivered)
 {
 	uint64_t cpu_ns = own_ns();
-	uint64_t delivered = one_of_each(opener);
 
-	cpu_ns = own_ns() - cpu_ns;
-	printf("{\"first_sent\": %u, \"first_delivered\": %lu, \"first_cpu_ns\": %lu",
-	       opener->recipe.flows, delivered, cpu_ns);
+	*delivered = one_of_each(generator);
+	return own_ns() - cpu_ns;
+}
+
+static void open_flows(struct generator *opener, struct generator *replier)
+{
+	uint64_t delivered, again;
+	uint64_t first_ns = round_ns(opener, &delivered);
+
 	one_of_each(replier);
 	one_of_each(opener);
+	printf("{\"first_sent\": %u, \"first_delivered\": %lu, \"first_cpu_ns\": %lu, ",
+	       opener->recipe.flows, delivered, first_ns);
+	printf("\"later_cpu_ns\": %lu", round_ns(opener, &again));
 }
 
 static void measure(struct generator *opener)
@@ -80,9 +89,7 @@ int main(void)
 	struct bpf_object *object = load_programs(setting("PROGRAMS"));
 	struct generator opener, replier;
 
-	new_generators(object, &opener, &replier);
-	fill_frame(&opener.recipe, IPPROTO_UDP, 0);
-	fill_frame(&replier.recipe, IPPROTO_UDP, 0);
+	new_generators(object, IPPROTO_UDP, &opener, &replier);
 	open_flows(&opener, &replier);
 	measure(&opener);
 	remove_sinks();

@@ -11,6 +11,14 @@
 #define OPENER_PORT 1024 /* the first one */
 #define OPENER_PORTS 50000
 
+/* A conversation is a TCP connection from SYN to the last ACK. */
+#define CONVERSATION_FRAMES 6
+#define TOGETHER 64 /* conversations that go along together: what is sent as one batch */
+#define TCP_FLAGS_OFFSET 47
+#define TCP_FIN 1
+#define TCP_SYN 2
+#define TCP_ACK 16
+
 struct ports {
 	__u16 source;
 	__u16 destination;
@@ -19,6 +27,7 @@ struct ports {
 /* Frames of so many flows in turn, to be sent by the opener or by the other side. */
 struct recipe {
 	__u8 frame[FRAME_BYTES];
+	__u8 reply_frame[FRAME_BYTES]; /* of a conversation */
 	__u32 other_port; /* the other side's; the next one when all of the opener's are used */
 	__u32 first_flow;
 	__u32 flows;

@@ -10,18 +10,15 @@
 #include <stdbool.h>
 #include <sys/ioctl.h>
 
-#define BATCH 64
+#define BATCH TOGETHER
 #define SLICE (1 << 14) /* frames that are sent by one system call */
 #define PATIENCE_NS 1000000000ull
-#define TCP_FLAGS_OFFSET 13
-#define TCP_FIN 1
-#define TCP_SYN 2
-#define TCP_ACK 16
 
 struct generator {
 	struct bpf_object *object;
 	int ifindex; /* of the container's device */
 	int netns; /* of the container */
+	const char *program;
 	struct recipe recipe;
 };
 
@@ -58,8 +55,8 @@ static inline void address_frame(struct recipe *recipe, const char *source_mac,
 		errx(2, "no IPv4 address: %s or %s", source_ip, destination_ip);
 }
 
-/* UDP, or TCP with these flags. */
-static inline void fill_frame(struct recipe *recipe, uint8_t protocol, uint8_t tcp_flags)
+/* UDP, or TCP with SYN. */
+static inline void fill_frame(struct recipe *recipe, uint8_t protocol)
 {
 	struct iphdr *ip = (void *)(recipe->frame + sizeof(struct ethhdr));
 	struct udphdr *udp = (void *)(ip + 1);
@@ -67,11 +64,10 @@ static inline void fill_frame(struct recipe *recipe, uint8_t protocol, uint8_t t
 	uint32_t mark = MARK;
 
 	ip->protocol = protocol;
-	ip->check = 0;
 	ip->check = ip_checksum(ip);
 	if (protocol == IPPROTO_TCP) {
 		tcp->doff = sizeof(*tcp) / 4;
-		((uint8_t *)tcp)[TCP_FLAGS_OFFSET] = tcp_flags;
+		tcp->syn = 1;
 		tcp->window = htons(65535);
 	} else {
 		udp->len = htons(FRAME_BYTES - sizeof(struct ethhdr) - sizeof(*ip));
@@ -107,7 +103,7 @@ static inline void send_frames(struct generator *generator, uint32_t count)
 
 	if (setns(generator->netns, CLONE_NEWNET))
 		err(1, "network namespace of the generator");
-	error = bpf_prog_test_run_opts(program_fd(generator->object, "transmit"), &options);
+	error = bpf_prog_test_run_opts(program_fd(generator->object, generator->program), &options);
 	if (error)
 		errx(1, "cannot send live XDP frames: %s", strerror(-error));
 }
@@ -156,7 +152,7 @@ static inline void remove_sink(const char *netns)
 static inline struct generator new_generator(struct bpf_object *object, const char *netns,
 					     const char *host_device)
 {
-	struct generator generator = { .object = object };
+	struct generator generator = { .object = object, .program = "transmit" };
 
 	enter_namespace(setting("SWITCH_NETNS"));
 	switch_gro_on(host_device);
@@ -170,8 +166,8 @@ static inline struct generator new_generator(struct bpf_object *object, const ch
 }
 
 /* Generators at both containers of a pair, the one that opens flows first. */
-static inline void new_generators(struct bpf_object *object, struct generator *opener,
-				  struct generator *replier)
+static inline void new_generators(struct bpf_object *object, uint8_t protocol,
+				  struct generator *opener, struct generator *replier)
 {
 	*opener = new_generator(object, setting("SENDER_NETNS"), setting("SENDER_PORT"));
 	*replier = new_generator(object, setting("RECEIVER_NETNS"), setting("RECEIVER_PORT"));
@@ -180,6 +176,8 @@ static inline void new_generators(struct bpf_object *object, struct generator *o
 	address_frame(&replier->recipe, setting("REPLY_SOURCE_MAC"),
 		      setting("REPLY_DESTINATION_MAC"), setting("DESTINATION_IP"),
 		      setting("SOURCE_IP"));
+	fill_frame(&opener->recipe, protocol);
+	fill_frame(&replier->recipe, protocol);
 	replier->recipe.reply = 1;
 	put_sink(object, setting("SENDER_NETNS"));
 	put_sink(object, setting("RECEIVER_NETNS"));

@@ -1,55 +1,46 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What new TCP connections cost the switch alone: the frames of which they
- * consist, without the TCP of the two ends. FLOWS connections go along together:
- * all send SYN, then SYN+ACK, ACK, FIN+ACK, FIN+ACK and ACK; then the next FLOWS.
+ * consist, without the TCP of the two ends: SYN, SYN+ACK, ACK, FIN+ACK, FIN+ACK,
+ * ACK. A batch of connections goes along together (flows.bpf.c), all of them in
+ * one system call.
  *
- * Settings: as flows.c, without DAEMON_TASKS and MILLISECONDS; CONNECTIONS (a
- * multiple of FLOWS).
+ * Settings: as flows.c, without DAEMON_TASKS and MILLISECONDS; FLOWS is the
+ * number of connections, a multiple of TOGETHER.
  * Prints {"sent", "delivered", "cpu_ns"}.
  */
 #include "generator.h"
 
-static const struct {
-	bool reply;
-	uint8_t flags;
-} conversation[] = {
-	{ false, TCP_SYN },	      { true, TCP_SYN | TCP_ACK }, { false, TCP_ACK },
-	{ false, TCP_FIN | TCP_ACK }, { true, TCP_FIN | TCP_ACK }, { false, TCP_ACK },
-};
-
-#define FRAMES (sizeof(conversation) / sizeof(*conversation))
-
-/* Returns the number of delivered frames. */
-static uint64_t converse(struct generator *opener, struct generator *replier)
+/* A map of devices takes those of the namespace that its writer is in. */
+static void put_end(struct bpf_object *object, uint32_t number, const struct generator *generator)
 {
-	uint64_t delivered = 0;
+	uint32_t ifindex = generator->ifindex;
 
-	for (size_t i = 0; i < FRAMES; i++) {
-		struct generator *sender = conversation[i].reply ? replier : opener;
-
-		fill_frame(&sender->recipe, IPPROTO_TCP, conversation[i].flags);
-		delivered += one_of_each(sender);
-	}
-	return delivered;
+	if (setns(generator->netns, CLONE_NEWNET) ||
+	    bpf_map_update_elem(bpf_object__find_map_fd_by_name(object, "ends"), &number, &ifindex,
+				0))
+		err(1, "device of an end");
 }
 
 int main(void)
 {
 	struct bpf_object *object = load_programs(setting("PROGRAMS"));
-	long connections = number_setting("CONNECTIONS"), sent = 0;
+	uint64_t sent = number_setting("FLOWS") * CONVERSATION_FRAMES, before, cpu_ns;
 	struct generator opener, replier;
-	uint64_t delivered = 0, cpu_ns;
 
-	new_generators(object, &opener, &replier);
+	new_generators(object, IPPROTO_TCP, &opener, &replier);
+	put_end(object, 0, &opener);
+	put_end(object, 1, &replier);
+	memcpy(opener.recipe.reply_frame, replier.recipe.frame, FRAME_BYTES);
+	opener.program = "converse";
+	start_over(&opener);
+	before = delivered_frames(object);
 	cpu_ns = own_ns();
-	for (; sent < connections * (long)FRAMES; sent += opener.recipe.flows * FRAMES) {
-		delivered += converse(&opener, &replier);
-		opener.recipe.first_flow += opener.recipe.flows;
-		replier.recipe.first_flow += opener.recipe.flows;
-	}
+	send_frames(&opener, sent);
 	cpu_ns = own_ns() - cpu_ns;
-	printf("{\"sent\": %ld, \"delivered\": %lu, \"cpu_ns\": %lu}\n", sent, delivered, cpu_ns);
+	await_delivery(object, before + sent);
+	printf("{\"sent\": %lu, \"delivered\": %lu, \"cpu_ns\": %lu}\n", sent,
+	       delivered_frames(object) - before, cpu_ns);
 	remove_sinks();
 	return 0;
 }
