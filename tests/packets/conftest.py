@@ -216,7 +216,7 @@ def session_board() -> Iterator[Switchboard]:
         devices = {name: lab.veth() if name in containers else lab.tap() for name in names}
         pin = str(pin_dir(host) / "from_vm")
         for device in devices.values():
-            lab.attach(device, pin)
+            lab.attach(device.name, pin)
         world = World(datapath, {name: device.ifindex for name, device in devices.items()})
         board = Switchboard(datapath, devices, world, events, lab, pin)
         with lab.away():  # tests of other folders come before the end of the session

@@ -140,11 +140,20 @@ class Lab:
         _wait_for_carrier(name)
         return Device(name, socket.if_nametoindex(name), guest.fileno())
 
-    def attach(self, device: Device, program_pin: str) -> None:
-        """Run the program on what the guest sends."""
-        run("tc", "qdisc", "add", "dev", device.name, "clsact")
+    def wire(self) -> tuple[str, str]:
+        """Names of a veth pair whose ends are both in the host's namespace, and up."""
+        names = _name("shp"), _name("shp")
+        run("ip", "link", "add", names[0], "type", "veth", "peer", "name", names[1])
+        for name in names:
+            run("ip", "link", "set", name, "up")
+        _wait_for_carrier(names[0])
+        return names
+
+    def attach(self, link: str, program_pin: str) -> None:
+        """Run the program on what comes in at a link."""
+        run("tc", "qdisc", "add", "dev", link, "clsact")
         run(
-            *("tc", "filter", "add", "dev", device.name, "ingress", "bpf"),
+            *("tc", "filter", "add", "dev", link, "ingress", "bpf"),
             *("direct-action", "object-pinned", program_pin),
         )
 

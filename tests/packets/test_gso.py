@@ -153,7 +153,7 @@ def virtio_taps(session_board: Switchboard) -> dict[str, Device]:
     with session_board.lab.entered():
         taps = {nic.name: session_board.lab.tap(vnet_header=True) for nic in (WEB1, DB1, FAR1)}
         for tap in taps.values():
-            session_board.lab.attach(tap, session_board.pin)
+            session_board.lab.attach(tap.name, session_board.pin)
     return taps
 
 
