@@ -26,6 +26,22 @@ machines:
     nics: [{{network: one, address: 10.1.0.10}}{second}]
   c1: {{kind: container, nics: [{{network: two, address: 10.2.0.11}}]}}
 """
+GUARDED = """
+version: 1
+networks:
+  one: {cidr: 10.1.0.0/24}
+address_groups:
+  offices: [192.0.2.0/24, 198.51.100.7]
+security_groups:
+  web:
+    - {direction: to_vm, protocol: tcp, ports: 80-443, address_group: offices}
+    - {direction: from_vm, ethertype: ipv4}
+machines:
+  c0:
+    kind: container
+    nics: [{network: one, address: 10.1.0.10, security_groups: [web], dscp: 46,
+            rate: {packets_from_vm: 1000, packet_burst: 100}, connections: 50}]
+"""
 SECOND_NIC = ", {network: two, address: 10.2.0.10}"
 
 
@@ -125,6 +141,36 @@ def test_show_works_with_the_agent_dead(routed: Lab) -> None:
     assert re.search(r"^c0 +container +running +yes +10\.1\.0\.10", overview, re.MULTILINE)
     assert routed.show()["agent"]["state"] == "dead"
     assert routed.show("port", "c0/web")["status"]["state"] == "active"
+
+
+def test_show_tells_of_groups_and_limits(lab: Lab) -> None:
+    """Without an agent as well, in the singular and the plural."""
+    lab.heddle("apply", lab.write(GUARDED))
+    for kind, row in (
+        ("security-group", "web +yes +3 +1"),
+        ("address-group", "offices +2 +2"),
+        ("qos", "c0/one +- +- +1000/s, burst 100 +- +- +46 +c0:0"),
+        ("port", r"c0:0 +one .* web +- +c0/one +unknown"),
+    ):
+        for word in {kind, kind if kind == "qos" else kind + "s"}:
+            assert re.search(rf"^{row}\b", lab.heddle("show", word).stdout, re.MULTILINE), word
+    rule = "web to_vm ipv4 tcp 80-443 from address group offices"
+    group = lab.show("security-group", "web")
+    assert rule in [rule["name"] for rule in group["rules"]]
+    assert group["members"] == [{"port": "c0:0", "addresses": ["10.1.0.10"]}]
+    assert f"\n  {rule}\n" in lab.heddle("show", "security-group", "web").stdout
+    offices = lab.show("address-group", "offices")
+    assert offices["prefixes"] == ["192.0.2.0/24", "198.51.100.7/32"]
+    assert rule in offices["used_by"]
+    assert lab.show("qos", "c0/one")["ports"] == ["c0:0"]
+    port = lab.show("port", "c0/one")
+    assert (port["security_groups"], port["qos"]["dscp"]) == (["web"], 46)
+    done = lab.heddle("show", "security-group", "nobody", check=False)
+    assert (done.returncode, done.stderr) == (
+        2, "heddle: no security group 'nobody'; there is: web\n",
+    )  # fmt: skip
+    done = lab.heddle("show", "ports", "--port", "c0", check=False)
+    assert (done.returncode, done.stderr) == (2, "heddle: --port is for `heddle show flows`\n")
 
 
 def test_an_unknown_name_is_a_wrong_request(routed_lab: Lab) -> None:
