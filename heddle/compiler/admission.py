@@ -8,6 +8,7 @@ in which they came, so that the same intent always gives the same host.
 from __future__ import annotations
 
 from heddle.compiler.claims import claims_of, describe
+from heddle.compiler.fragment import Limits
 from heddle.compiler.questions import ObjectKey, Question
 from heddle.compiler.wellformed import fault_of
 from heddle.intent.model import AnyResource, Kind
@@ -22,10 +23,11 @@ def _order(key: ObjectKey) -> tuple[int, str]:
 class Admission:
     """All objects as given, and who claims what."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, limits: Limits) -> None:
         self.admitted: dict[ObjectKey, AnyResource] = {}
         self._refused: dict[ObjectKey, AnyResource] = {}
         self._host = host
+        self._limits = limits
         self._first: dict[Question, ObjectKey] = {}  # by claim
         self._contested: dict[Question, list[ObjectKey]] = {}  # all, when several claim
 
@@ -58,7 +60,7 @@ class Admission:
         resource = self.admitted.pop(key, None) or self._refused.pop(key, None)
         if resource is None:
             return
-        fits = fault_of(resource) is None and self._lost_claim(key, resource) is None
+        fits = fault_of(resource, self._limits) is None and self._lost_claim(key, resource) is None
         (self.admitted if fits else self._refused)[key] = resource
 
     def faults(self) -> dict[ObjectKey, str]:
@@ -93,7 +95,7 @@ class Admission:
         return next((c for c in claims_of(resource, self._host) if self._first[c] != key), None)
 
     def _fault(self, key: ObjectKey, resource: AnyResource) -> str:
-        malformed = fault_of(resource)
+        malformed = fault_of(resource, self._limits)
         reason = f"{malformed}; correct it" if malformed else self._rivalry(key, resource)
         return f"{key[0]} {resource.name}: {reason}"
 

@@ -42,7 +42,7 @@ class Compiler:
         self.recompiled = 0  # fragments, in the last update
         self._host = host
         self._limits = limits
-        self._index = Index(host, limits.sets)
+        self._index = Index(host, limits)
         self._rings = Rings()
         self._reach = Reach()
         self._dependencies = Dependencies()
@@ -114,6 +114,8 @@ class Compiler:
         # connection that they would have now.
         additions_matter = self._index.usage.any_stateless()
         for key, difference in differences.items():
+            if not any(difference):
+                continue
             current = self._index.get(key)
             pair = replaced.get(key, Replaced(current, current))
             if difference.own:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from heddle.compiler.admission import Admission
 from heddle.compiler.claims import addresses_of
+from heddle.compiler.fragment import Limits
 from heddle.compiler.questions import (
     ObjectKey,
     Question,
@@ -32,9 +33,9 @@ class Replaced(NamedTuple):
 class Index:
     """The objects that take part, and who refers to whom."""
 
-    def __init__(self, host: str, sets_max: int) -> None:
-        self.usage = Usage(host, sets_max)
-        self._admission = Admission(host)
+    def __init__(self, host: str, limits: Limits) -> None:
+        self.usage = Usage(host, limits.sets)
+        self._admission = Admission(host, limits)
         self._members: dict[Question, tuple[str | tuple[str, str], ...]] = {}
 
     def apply(self, changes: Iterable[Change]) -> tuple[dict[ObjectKey, Replaced], set[Question]]:

@@ -34,7 +34,6 @@ from heddle.compiler.state import (
 )
 from heddle.compiler.subnet import SERVES_DHCP6
 from heddle.compiler.symbols import ENDPOINT_PORT, port_flags
-from heddle.errors import CompileError
 from heddle.intent.model import Ipv6Mode, Machine, Network, Port, Subnet
 from heddle.intent.names import SHAPER, namespace_name, port_alias, tap_name, veth_name
 
@@ -81,7 +80,7 @@ def addresses_of(view: View, port: Port) -> Iterator[tuple[str, Subnet]]:
 
 def compile_port(view: View, port: Port) -> Fragment:
     """The part that a port has in sets of addresses, on every host, and all the
-    rest on its own. CompileError for too many security groups."""
+    rest on its own."""
     fragment = Fragment(shares=dict.fromkeys(memberships(view, port)))
     plug = plug_of(view, port)
     if plug is None:
@@ -163,13 +162,7 @@ def _groups(view: View, port: Port) -> tuple[int, ...]:
     if not port.port_security:
         return ()
     found = {view.group_number(group_id) for group_id in port.security_group_ids}
-    numbers = tuple(sorted(number for number in found if number is not None))
-    if len(numbers) > view.limits.groups:
-        raise CompileError(
-            f"port {port.name}: has {len(numbers)} security groups, but at most "
-            f"{view.limits.groups} are possible; join some of them"
-        )
-    return numbers
+    return tuple(sorted(number for number in found if number is not None))
 
 
 def _serves_dhcp6(subnet: Subnet) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 
 from heddle.compiler.addresses import ip_version, is_ipv6, mac_bytes, mapped_prefix, packed
+from heddle.compiler.fragment import Limits
 from heddle.intent.model import (
     AddressGroupEntry,
     AnyResource,
@@ -20,12 +21,12 @@ _ICMP = {4: ICMP, 6: ICMPV6}
 _ICMP_NUMBER_MAX = 255  # type and code are bytes
 
 
-def fault_of(resource: AnyResource) -> str | None:
+def fault_of(resource: AnyResource, limits: Limits) -> str | None:
     """What is wrong, in words; None when nothing is."""
     try:
         match resource:
             case Port():
-                _check_port(resource)
+                _check_port(resource, limits)
             case Subnet():
                 _check_subnet(resource)
             case Router():
@@ -39,7 +40,10 @@ def fault_of(resource: AnyResource) -> str | None:
     return None
 
 
-def _check_port(port: Port) -> None:
+def _check_port(port: Port, limits: Limits) -> None:
+    groups = len(set(port.security_group_ids))
+    if groups > limits.groups:
+        raise ValueError(f"{groups} security groups, but a port may have {limits.groups}")
     mac_bytes(port.mac)
     for fixed_ip in port.fixed_ips:
         packed(fixed_ip.ip)

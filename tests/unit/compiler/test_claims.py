@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
 from compiler_intents import (
     HOST,
+    address_group,
+    address_pair,
     dual_stack,
+    entry,
+    group,
     interface,
     machine,
     network,
     port,
     router,
+    rule,
     subnet4,
 )
 
 from heddle.compiler.claims import service_mac
+from heddle.compiler.fragment import UNLIMITED
 from heddle.compiler.host import Compiler
 from heddle.compiler.questions import ObjectKey
 from heddle.intent.model import AnyResource, FixedIp
@@ -81,6 +88,17 @@ RIVALS = {
         port(1, 3, id="12345678-9ab-2", nic=1),
         "port p1-3: device tap12345678-9a belongs to port p1-2",
     ),
+    "group number": Rivals(
+        group("db", 3), group("web", 3), "security_group web: group number 3 belongs to"
+    ),
+    "number of groups of both kinds": Rivals(
+        address_group("offices", 3),
+        group("db", 3),
+        "security_group db: group number 3 belongs to address_group offices; change one of them",
+    ),
+    "rule number": Rivals(
+        rule(1), rule(1, id="rule2"), "security_group_rule rule1: rule number 1 belongs to"
+    ),
     "NIC": Rivals(
         port(1, 2, "m1"), port(2, 2, "m1"), "port p2-2: NIC 0 belongs to port p1-2; change one"
     ),
@@ -107,6 +125,18 @@ def test_loser_comes_in_when_the_winner_goes(rivals: Rivals) -> None:
     compiler = Compiler(HOST)
     compiler.update((*key_of(resource), resource) for resource in rivals[:2])
     compiler.update([(*key_of(rivals.winner), None)])
+    assert compiler.errors == {}
+
+
+def test_a_port_may_not_have_more_groups_than_there_is_room_for() -> None:
+    compiler = Compiler(HOST, replace(UNLIMITED, groups=2))
+    three = port(security_group_ids=("a", "b", "c"))
+    compiler.update([(*key_of(three), three)])
+    assert compiler.errors == {
+        key_of(three): "port p1-2: 3 security groups, but a port may have 2; correct it"
+    }
+    two = port(security_group_ids=("a", "b", "a"))
+    compiler.update([(*key_of(two), two)])
     assert compiler.errors == {}
 
 
@@ -144,6 +174,47 @@ MALFORMED = {
     "next hop": (
         router(routes=({"destination": "10.9.0.0/16", "nexthop": "fd00::1"},)),
         "router r1: next hop fd00::1 is of another family than 10.9.0.0/16",
+    ),
+    "address pair": (
+        port(address_pairs=(address_pair("10.1.0.1/24"),)),
+        "port p1-2: 10.1.0.1/24 has host bits set",
+    ),
+    "MAC of an address pair": (
+        port(address_pairs=(address_pair("10.1.0.1/32", "fa"),)),
+        "port p1-2: 'fa' is not a MAC address",
+    ),
+    "entry": (entry("x"), "address_group_entry offices/x: 'x' is not an IP address"),
+    "two remote ends": (
+        rule(remote_cidr="10.0.0.0/8", remote_group_id="web"),
+        "security_group_rule rule1: more than one remote end",
+    ),
+    "remote end of the other family": (
+        rule(remote_cidr="fd00::/8"),
+        "security_group_rule rule1: remote end fd00::/8 is not of IPv4",
+    ),
+    "ports without a protocol": (
+        rule(port_min=1, port_max=2),
+        "security_group_rule rule1: ports, but no protocol that has them",
+    ),
+    "ports of ICMP in the other family": (
+        rule(protocol=58, port_min=1, port_max=2),
+        "security_group_rule rule1: ports, but no protocol that has them",
+    ),
+    "half a range": (
+        rule(protocol=6, port_min=1),
+        "security_group_rule rule1: half a range of ports",
+    ),
+    "reversed range": (
+        rule(protocol=17, port_min=2, port_max=1),
+        "security_group_rule rule1: ports 2-1 are reversed",
+    ),
+    "ICMP code alone": (
+        rule(protocol=1, port_max=1),
+        "security_group_rule rule1: ICMP code 1 without a type",
+    ),
+    "ICMP type": (
+        rule(protocol=1, port_min=256),
+        "security_group_rule rule1: ICMP has no type or code 256",
     ),
     "interface": (router(interface(1, "10.1")), "router r1: '10.1' is not an IP address"),
 }

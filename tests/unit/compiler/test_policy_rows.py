@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
@@ -23,7 +24,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heddle.compiler.addresses import mapped
-from heddle.compiler.host import compile_host
+from heddle.compiler.fragment import UNLIMITED
+from heddle.compiler.host import Compiler, compile_host
 from heddle.compiler.state import (
     HostState,
     PolicyGroupKey,
@@ -36,7 +38,7 @@ from heddle.compiler.state import (
     SetRow,
     Symbol,
 )
-from heddle.intent.model import AnyResource, Port, SecurityGroupRule
+from heddle.intent.model import AnyResource, Kind, Port, SecurityGroupRule
 
 TO_VM = Symbol("direction", ("TO_VM",))
 FROM_VM = Symbol("direction", ("FROM_VM",))
@@ -232,6 +234,55 @@ UNUSED: dict[str, list[AnyResource]] = {
 @pytest.mark.parametrize("objects", UNUSED.values(), ids=UNUSED)
 def test_a_host_holds_only_what_its_ports_need(objects: list[AnyResource]) -> None:
     assert rows_of(*objects) == {}
+
+
+def test_the_same_pair_of_several_ports_is_a_member_until_the_last_goes() -> None:
+    pair = address_pair("10.1.0.100/32")
+    key = RowKey("set_members", SetMemberKey(7, 1, 4, 128, mapped("10.1.0.100")))
+    compiler = Compiler(HOST)
+    ports = [
+        port(1, n, "far", host="h2", security_group_ids=("web",), address_pairs=(pair,))
+        for n in (3, 4, 5)
+    ]
+    objects = [*WORLD, rule(1, remote_group_id="web"), *ports]
+    compiler.update((r.kind, r.id, r) for r in objects)
+    for gone in ports:
+        assert key in compiler.state.rows
+        compiler.update([(gone.kind, gone.id, None)])
+    assert key not in compiler.state.rows
+
+
+# ---- limits --------------------------------------------------------------------
+
+
+def sets_named(compiler: Compiler) -> tuple[int, ...]:
+    row = compiler.state.rows[RowKey("policy_groups", PolicyGroupKey(7, TO_VM, 4))]
+    assert isinstance(row, PolicyGroupRow)
+    return row.sets
+
+
+def test_more_sets_than_there_is_room_for() -> None:
+    compiler = Compiler(HOST, replace(UNLIMITED, sets=2))
+    groups = [group(label, number) for number, label in enumerate("abc", 20)]
+    rules = [rule(n, remote_group_id=label) for n, label in enumerate("abca", 1)]
+    compiler.update((r.kind, r.id, r) for r in (*WORLD, *groups, *rules))
+    assert sets_named(compiler) == (20, 21)
+    assert compiler.errors == {
+        (Kind.SECURITY_GROUP_RULE, "rule3"): (
+            "security group rule rule3: the IPv4 to_vm rules of security group web name more "
+            "than 2 security groups and address groups; join some of them"
+        )
+    }
+    # The other side has room of its own.
+    other = rule(9, remote_group_id="c", direction="from_vm")
+    compiler.update([(other.kind, other.id, other)])
+    assert len(compiler.errors) == 1
+    # a is still named by rule4 when rule1 goes; c comes in when b goes.
+    compiler.update([(Kind.SECURITY_GROUP_RULE, "rule1", None)])
+    assert sets_named(compiler) == (20, 21)
+    compiler.update([(Kind.SECURITY_GROUP_RULE, "rule2", None)])
+    assert (sets_named(compiler), compiler.errors) == ((20, 22), {})
+    assert compiler.recompiled == 2
 
 
 # ---- all together ------------------------------------------------------------

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 from compiler_intents import (
     HOST,
+    address_pair,
     dual_stack,
+    group,
     interface,
     machine,
     network,
     port,
+    qos,
     router,
     static,
     subnet4,
@@ -27,7 +30,9 @@ from heddle.compiler.state import (
     MacKey,
     NeighborRow,
     PortRow,
+    Rate,
     RowKey,
+    Shaping,
     SourcePrefixKey,
     Symbol,
 )
@@ -206,6 +211,112 @@ def test_routed_prefixes_may_be_sent_from() -> None:
         SourcePrefixKey(96 + 96 + 16, DEVICE, MAC, mapped("10.9.0.0")): 4,
         SourcePrefixKey(96, DEVICE, MAC, bytes(16)): 6,
     }
+
+
+def test_address_pairs_may_be_sent_from() -> None:
+    pairs = (
+        address_pair("10.1.0.100/32"),
+        address_pair("10.9.0.0/16"),
+        address_pair("10.1.0.0/28", "00:00:5e:00:01:01"),
+        address_pair("::/0", "fa:16:3e:01:01:02"),
+    )
+    objects = [
+        *(o for o in dual_stack(1) if o.kind != "router"),
+        # The port is next hop of what a pair allows as well: one row.
+        router(interface(1), routes=(static("10.9.0.0/16", "10.1.0.2"),)),
+        machine(),
+        port(1, 2, address_pairs=pairs),
+    ]
+    rows = compile_host(objects, HOST).rows
+    virtual = bytes.fromhex("00005e000101")
+    assert {key.key: row for key, row in rows.items() if key.table == "source_prefixes"} == {
+        SourcePrefixKey(96 + 128, DEVICE, MAC, mapped("10.1.0.100")): 4,
+        SourcePrefixKey(96 + 112, DEVICE, MAC, mapped("10.9.0.0")): 4,
+        SourcePrefixKey(96 + 124, DEVICE, virtual, mapped("10.1.0.0")): 4,
+        SourcePrefixKey(96, DEVICE, MAC, bytes(16)): 6,
+    }
+
+
+def test_groups_are_numbers_in_order() -> None:
+    groups = [group("web", 9), group("db", 3), group("other", 5)]
+    guarded = port(1, 2, security_group_ids=("web", "absent", "db", "web"))
+    row = port_row(compile_host([network(1), machine(), *groups, guarded], HOST))
+    assert (row.group_count, row.groups) == (2, (3, 9))
+    assert "PORT_OPEN" not in row.flags.names
+
+
+def test_without_port_security_no_groups_count() -> None:
+    objects = [
+        network(1),
+        machine(),
+        group("web", 9),
+        port(1, 2, security_group_ids=("web",), port_security=False),
+    ]
+    row = port_row(compile_host(objects, HOST))
+    assert (row.group_count, row.groups) == (0, ())
+    assert "PORT_OPEN" in row.flags.names
+
+
+FROM_VM = {"rate": 500_000_000, "burst": 65536}
+TO_VM = {"rate": 1_000_000_000, "burst": 131072}
+SHAPINGS: dict[str, tuple[dict[str, object], Shaping, str, bool]] = {
+    "nothing": ({}, Shaping(), "", False),
+    "from the VM": (
+        {"bandwidth_from_vm": FROM_VM},
+        Shaping(from_vm=Rate(500_000_000, 65536)),
+        "heddle-shape",
+        False,
+    ),
+    "to the VM": (
+        {"bandwidth_to_vm": TO_VM},
+        Shaping(to_vm=Rate(1_000_000_000, 131072)),
+        "",
+        True,
+    ),
+    "a guarantee": ({"minimum_bandwidth": 7}, Shaping(minimum=7), "heddle-shape", False),
+}
+
+
+@pytest.mark.parametrize(("fields", "shaping", "shaper", "to_vm"), SHAPINGS.values(), ids=SHAPINGS)
+@pytest.mark.parametrize("kind", ["vm", "container"])
+def test_bandwidth(
+    fields: dict[str, object], shaping: Shaping, shaper: str, to_vm: bool, kind: str
+) -> None:
+    limited = port(1, 2, qos_policy_id="gold")
+    objects = [network(1), machine("m1", kind), qos("gold", **fields), limited]
+    state = compile_host(objects, HOST)
+    (link,) = state.links.values()
+    assert link.shaping == shaping
+    row = port_row(state, link.name)
+    assert row.shaper == (shaper or 0)
+    assert isinstance(row.shaper, Device) == bool(shaper)
+    assert ("PORT_SHAPED_TO_VM" in row.flags.names) == to_vm
+
+
+def test_packet_rates_marking_and_connections() -> None:
+    policy = qos(
+        "gold",
+        packet_rate_from_vm={"rate": 3, "burst": 10},
+        packet_rate_to_vm={"rate": 1_000_000, "burst": 1000},
+        dscp=0,
+    )
+    limited = port(1, 2, qos_policy_id="gold", connections_max=99)
+    row = port_row(compile_host([network(1), machine(), policy, limited], HOST))
+    # Rounded up: never more than three packets a second.
+    assert (row.from_vm_packet_ns, row.to_vm_packet_ns) == (333_333_334, 1000)
+    assert row.packet_burst == 1000
+    assert row.connections_max == 99
+    assert (row.dscp, "PORT_DSCP" in row.flags.names) == (0, True)
+    unmarked = port_row(compile_host([network(1), machine(), qos("gold"), limited], HOST))
+    assert (unmarked.dscp, "PORT_DSCP" in unmarked.flags.names) == (0, False)
+    assert unmarked.from_vm_packet_ns == unmarked.to_vm_packet_ns == unmarked.packet_burst == 0
+
+
+def test_a_policy_that_is_absent_limits_nothing() -> None:
+    lost = port(1, 2, qos_policy_id="gold")
+    state = compile_host([network(1), machine(), lost], HOST)
+    assert state.links[DEVICE].shaping == Shaping()
+    assert port_row(state).shaper == 0
 
 
 INCOMPLETE = {

@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from compiler_intents import HOST, dual_stack, interface, machine, network, port, router, subnet4
+from compiler_intents import (
+    HOST,
+    address_group,
+    dual_stack,
+    entry,
+    group,
+    interface,
+    machine,
+    network,
+    port,
+    router,
+    rule,
+    subnet4,
+)
 
 from heddle.compiler.host import Compiler
 from heddle.intent.model import AnyResource, Kind
@@ -77,3 +90,93 @@ def test_an_indirect_change_touches_too(compiler: Compiler) -> None:
 
 def test_a_subnet_that_moves_touches_both_networks(compiler: Compiler) -> None:
     assert touched(compiler, subnet4(4, network_id="net1")) == {1, 2, 3, 4}
+
+
+# ---- policy: network 4 is where a port uses the group, network 2 where the members are
+
+FAR = port(2, 7, "m9", host="h2", security_group_ids=("db",))
+POLICY: list[AnyResource] = [
+    port(4, 2, security_group_ids=("web",)),
+    FAR,
+    group("web", 1),
+    group("db", 2),
+    rule(1, remote_group_id="db"),
+    rule(2, address_group_id="offices"),
+    rule(3, protocol=6, port_min=80, port_max=80),
+    address_group("offices", 50),
+    entry("192.0.2.0/24"),
+]
+TAKEN_AWAY: dict[str, AnyResource] = {
+    "a rule": rule(3),
+    "an entry": entry("192.0.2.0/24"),
+    "a member": FAR,
+    "a set": address_group("offices", 50),
+    "a set of ports": group("db", 2),
+    "the group": group("web", 1),
+}
+
+
+@pytest.fixture
+def guarded(compiler: Compiler) -> Compiler:
+    compiler.update((r.kind, r.id, r) for r in POLICY)
+    return compiler
+
+
+@pytest.mark.parametrize("resource", TAKEN_AWAY.values(), ids=TAKEN_AWAY)
+def test_what_is_taken_away_touches_the_ports_that_stand_under_it(
+    guarded: Compiler, resource: AnyResource
+) -> None:
+    assert guarded.update([(resource.kind, resource.id, None)]).touched == {4}
+
+
+ADDED: dict[str, AnyResource] = {
+    "a rule": rule(9, remote_cidr="10.0.0.0/8"),
+    "an entry": entry("198.51.100.0/24"),
+    "a member": port(2, 8, "m9", host="h2", security_group_ids=("db",)),
+}
+
+
+@pytest.mark.parametrize("resource", ADDED.values(), ids=ADDED)
+def test_what_only_allows_more_touches_nothing(guarded: Compiler, resource: AnyResource) -> None:
+    delta = guarded.update([(resource.kind, resource.id, resource)])
+    assert delta.rows
+    assert delta.touched == set()
+
+
+@pytest.mark.parametrize("resource", ADDED.values(), ids=ADDED)
+def test_with_a_stateless_group_it_does(guarded: Compiler, resource: AnyResource) -> None:
+    """What it allows may have a connection now, which needs a decision."""
+    assert touched(guarded, group("web", 1, stateful=False)) == {4}
+    assert touched(guarded, resource) == {4}
+
+
+def test_a_stateless_group_becomes_stateful(guarded: Compiler) -> None:
+    touched(guarded, group("web", 1, stateful=False))
+    assert touched(guarded, group("web", 1)) == {4}
+
+
+def test_a_smaller_rule_touches(guarded: Compiler) -> None:
+    assert touched(guarded, rule(3, protocol=6, port_min=81, port_max=81)) == {4}
+
+
+def test_a_rule_in_whose_place_another_comes_touches(guarded: Compiler) -> None:
+    """Flows name the rule that allows them."""
+    assert touched(guarded, rule(4, protocol=6, port_min=80, port_max=80)) == set()
+    delta = guarded.update([(Kind.SECURITY_GROUP_RULE, "rule3", None)])
+    assert list(delta.rows.values()) == [4]
+    assert delta.touched == {4}
+
+
+def test_rules_of_a_group_in_joined_networks_touch_all_of_them(guarded: Compiler) -> None:
+    touched(guarded, port(3, 5, nic=1, security_group_ids=("web",)))
+    assert guarded.update([(Kind.SECURITY_GROUP_RULE, "rule3", None)]).touched == {1, 2, 3, 4}
+
+
+def test_what_nobody_uses_touches_nothing(guarded: Compiler) -> None:
+    assert touched(guarded, rule(7, "db", protocol=17)) == set()
+    assert guarded.update([(Kind.SECURITY_GROUP_RULE, "rule7", None)]).touched == set()
+
+
+def test_a_group_that_a_port_leaves_touches_its_network(guarded: Compiler) -> None:
+    assert touched(guarded, port(4, 2)) == {4}
+    assert not [key for key in guarded.state.rows if key.table.startswith(("policy", "set"))]

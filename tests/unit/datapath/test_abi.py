@@ -99,6 +99,13 @@ def test_every_table_has_a_layout(abi: Abi) -> None:
     assert [field.size for field in layout.key + layout.value] == [4, 4]
 
 
+def test_a_timer_is_no_part_of_a_row(abi: Abi) -> None:
+    codec = abi.codec("flow")
+    assert codec.members[-1].name == "timer"
+    assert codec.members[-1].size == 16
+    assert "timer" not in codec.unpack(bytes(codec.size))
+
+
 def test_bits_join_enumerators(abi: Abi) -> None:
     flags = abi.enum("port_flag")
     assert abi.bits("port_flag", ("PORT_PEER", "PORT_RA")) == (

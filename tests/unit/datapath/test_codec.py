@@ -10,20 +10,22 @@ from hypothesis import strategies as st
 
 from heddle.datapath.codec import Field, ScalarCodec, StructCodec
 
-# struct { u32 number; u8 mac[6]; u8 pad[2]; u16 port_be; u16 (hidden); u32 many[3]; }
+# struct { u32 number; u8 mac[6]; u8 pad[2]; u16 port_be; u16 (hidden); u32 many[3];
+#          struct timer timer; }
 CODEC = StructCodec(
     "sample",
-    28,
+    32,
     [
         Field("number", 0, 4, 0),
         Field("mac", 4, 1, 6),
         Field("pad", 10, 1, 2),
         Field("port_be", 12, 2, 0),
         Field("many", 16, 4, 3),
+        Field("timer", 28, 1, 4, opaque=True),
     ],
 )
 ROW = {"number": 1, "mac": b"abcdef", "port_be": 80, "many": (7, 8, 9)}
-BYTES = b"\x01\0\0\0abcdef\0\0\0\x50\0\0\x07\0\0\0\x08\0\0\0\x09\0\0\0"
+BYTES = b"\x01\0\0\0abcdef\0\0\0\x50\0\0\x07\0\0\0\x08\0\0\0\x09\0\0\0\0\0\0\0"
 
 
 class Reordered(NamedTuple):
@@ -37,7 +39,7 @@ def test_fields_stand_at_their_offsets_and_padding_is_zero() -> None:
 
 
 def test_a_row_may_leave_out_and_reorder_fields() -> None:
-    expected = b"\x01\0\0\0abcdef".ljust(28, b"\0")
+    expected = b"\x01\0\0\0abcdef".ljust(32, b"\0")
     assert CODEC.pack(Reordered(b"abcdef", 1)) == expected
     assert CODEC.pack({"mac": b"abcdef", "number": 1}) == expected
 
@@ -46,11 +48,23 @@ def test_short_bytes_are_filled_with_zeros() -> None:
     assert CODEC.pack({"mac": b"ab"})[4:10] == b"ab\0\0\0\0"
 
 
+@pytest.mark.parametrize("many", [(), (7,), (7, 8), (7, 8, 9)])
+def test_short_arrays_are_filled_with_zeros(many: tuple[int, ...]) -> None:
+    filled = many + (0,) * (3 - len(many))
+    assert CODEC.unpack(CODEC.pack({"number": 1, "many": many}))["many"] == filled
+
+
+def test_what_only_the_kernel_may_see_is_no_part_of_a_row() -> None:
+    assert CODEC.unpack(BYTES[:28] + b"time") == ROW
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
         ({"speed": 1}, "no field speed"),
         ({"pad": b""}, "no field pad"),
+        ({"timer": b""}, "no field timer"),
+        ({"many": (1, 2, 3, 4)}, "sample.many holds 3 numbers, not 4"),
         ({"mac": b"abcdefg"}, "sample.mac holds 6 bytes, not 7"),
     ],
 )
