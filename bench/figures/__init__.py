@@ -10,6 +10,8 @@ from bench.figures import (
     policy_first,
     policy_floods,
     policy_frames,
+    policy_guarantee,
+    policy_limits,
     policy_scale,
     policy_stream,
     scale,
@@ -27,6 +29,9 @@ SUITES: dict[str, tuple[Figure, ...]] = {
         policy_connects.FIGURE,
         policy_stream.FIGURE,
         policy_floods.FIGURE,
+        policy_limits.TCP,
+        policy_limits.UDP,
+        policy_guarantee.FIGURE,
         policy_scale.FIGURE,  # the last: its links take the kernel long to remove
     ),
 }

@@ -19,7 +19,7 @@ _TICKS_MAX = 2**32 - 1
 
 # How long a packet may wait in a full queue. A TCP stream fills it, and every
 # other packet of the port waits behind that.
-_QUEUE_MS = 8
+_QUEUE_MS = 15
 _QUEUE_MAX = 64 << 20
 # A queue holds a dozen full frames, enough for TCP to keep going when the
 # other end is near, and any frame that a network can have.
