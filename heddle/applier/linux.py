@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import partial
 
 from heddle.applier import links, namespaces
+from heddle.applier.diff import limit
 from heddle.applier.guard import Guard
 from heddle.applier.kernel import Aspect, LinkFact, LinkFix, Made, Peer, ShaperFact
 from heddle.applier.links import LinkInfo
 from heddle.applier.making import LinkMaker, silence
 from heddle.applier.netlink import Netlink, Request
 from heddle.applier.notifications import Notifications
-from heddle.applier.shaping import Allowance, allowance_to_vm
+from heddle.applier.shaping import Allowance
 from heddle.applier.shaping_kernel import Bandwidth, is_of_pair
 from heddle.compiler.state import Link
 from heddle.datapath.abi import Abi
@@ -147,13 +148,9 @@ class LinuxKernel:
 
     def _limit(self, fixes: Sequence[LinkFix]) -> dict[str, str]:
         """A link whose limit fails is open all the same, and says so."""
-        failures = {}
-        for index, link, _ in fixes:
-            rate = link.shaping.to_vm
-            reason = self._bandwidth.set_limit(index, allowance_to_vm(rate) if rate else None)
-            if reason:
-                failures[link.name] = f"link {link.name}: {reason}"
-        return failures
+        failures = self._bandwidth.set_limits({fix.ifindex: limit(fix.link) for fix in fixes})
+        names = {fix.ifindex: fix.link.name for fix in fixes}
+        return {names[i]: f"link {names[i]}: {reason}" for i, reason in failures.items()}
 
     def _restore_guard(self, fixes: Sequence[LinkFix]) -> dict[str, str]:
         """A link that can't be guarded is set down; returns why it can't, by name."""

@@ -59,20 +59,21 @@ class Bandwidth:
                 found[index] = self._limit(index, qdiscs)
         return found
 
-    def set_limit(self, index: int, wanted: Allowance | None) -> str | None:
-        """Make, change or (None) remove a device's limit; returns why that failed."""
-        if wanted is None:
-            self._drain(index, _TO_VM_HANDLE, [_TO_VM], parent=0)
-            return _reason(self._netlink.batch([messages.remove_root(index)]))
-        qdiscs = self._qdiscs([index])[index]
-        requests = []
-        if not _has_root(qdiscs, _TO_VM_HANDLE, _TO_VM):
-            if any(found.parent == messages.ROOT and found.handle for found in qdiscs.values()):
-                requests.append(messages.remove_root(index))
-            requests.append(messages.add_root(index, _TO_VM_HANDLE, _TO_VM))
-        requests.append(messages.put_class(index, _TO_VM_HANDLE, 0, _TO_VM, wanted))
-        requests += messages.put_queue(index, _TO_VM_HANDLE, _TO_VM, wanted)
-        return _reason(self._netlink.batch(requests))
+    def set_limits(self, wanted: Mapping[int, Allowance | None]) -> dict[int, str]:
+        """Make, change or (None) remove devices' limits, by ifindex; returns failures."""
+        requests: list[tuple[int, Request]] = []
+        limited = [index for index, allowance in wanted.items() if allowance is not None]
+        for index, qdiscs in self._qdiscs(limited).items():
+            requests += [(index, request) for request in _root_requests(index, qdiscs)]
+        for index, allowance in wanted.items():
+            if allowance is None:
+                self._drain(index, _TO_VM_HANDLE, [_TO_VM], parent=0)
+                requests.append((index, messages.remove_root(index)))
+            else:
+                parts = [messages.put_class(index, _TO_VM_HANDLE, 0, _TO_VM, allowance)]
+                parts += messages.put_queue(index, _TO_VM_HANDLE, _TO_VM, allowance)
+                requests += [(index, part) for part in parts]
+        return self._failures(requests)
 
     def _limit(self, index: int, qdiscs: _Qdiscs) -> Allowance:
         if not _has_root(qdiscs, _TO_VM_HANDLE, _TO_VM):
@@ -148,12 +149,7 @@ class Bandwidth:
             requests += [
                 (minor, part) for part in messages.put_queue(index, self._handle, minor, allowance)
             ]
-        failures: dict[int, str] = {}
-        errors = self._netlink.batch([request for _, request in requests])
-        for (minor, _), error in zip(requests, errors, strict=True):
-            if error is not None:
-                failures.setdefault(minor, _in_words(error))
-        return failures
+        return self._failures(requests)
 
     def drop_allowances(self, index: int, minors: Sequence[int]) -> dict[int, str]:
         """Remove classes once what waits in them has left; returns failures."""
@@ -240,6 +236,15 @@ class Bandwidth:
         classes = self._classes(index, handle)
         return [minor for minor in minors if minor in classes and classes[minor].queued]
 
+    def _failures(self, requests: Sequence[tuple[int, Request]]) -> dict[int, str]:
+        """Carry out requests for numbered things; the first failure of each."""
+        failures: dict[int, str] = {}
+        errors = self._netlink.batch([request for _, request in requests])
+        for (number, _), error in zip(requests, errors, strict=True):
+            if error is not None:
+                failures.setdefault(number, _in_words(error))
+        return failures
+
     def _carry_out(self, requests: Sequence[Request], tolerated: int = 0) -> None:
         """KernelError when one fails, unless with that error number."""
         for error in self._netlink.batch(requests):
@@ -260,6 +265,16 @@ def _has_root(qdiscs: _Qdiscs, handle: int, default: int) -> bool:
     return handle in qdiscs and messages.is_our_root(qdiscs[handle], handle, default)
 
 
+def _root_requests(index: int, qdiscs: _Qdiscs) -> list[Request]:
+    """What puts our HTB in front of a device, in place of whatever is there."""
+    if _has_root(qdiscs, _TO_VM_HANDLE, _TO_VM):
+        return []
+    add = messages.add_root(index, _TO_VM_HANDLE, _TO_VM)
+    if any(found.parent == messages.ROOT and found.handle for found in qdiscs.values()):
+        return [messages.remove_root(index), add]
+    return [add]
+
+
 def _allowance(found: Found, qdiscs: _Qdiscs) -> Allowance:
     minor = found.handle & 0xFFFF
     handles = (messages.cutter_handle(minor), messages.fifo_handle(minor))
@@ -275,10 +290,6 @@ def _silence() -> None:
             disable_ipv6(name)
         except OSError as error:
             raise KernelError(f"link {name}: turn IPv6 off: {error.strerror}") from error
-
-
-def _reason(errors: Iterable[OSError | None]) -> str | None:
-    return next((_in_words(error) for error in errors if error is not None), None)
 
 
 def _in_words(error: OSError) -> str:
