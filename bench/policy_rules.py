@@ -31,22 +31,25 @@ class RuleBook:
         self._chance = random.Random(_SEED)  # noqa: S311 - nobody must not guess it
 
     def scattered(self, count: int) -> Iterator[SecurityGroupRule]:
-        """Rules for prefixes anywhere, of every length."""
+        """Rules for prefixes anywhere, of every length; one in four for a range
+        of ports, the others for one port."""
         for number in range(count):
-            yield self._rule(number, IPv4Address(self._chance.getrandbits(32)))
+            address = IPv4Address(self._chance.getrandbits(32))
+            yield self._rule(number, address, 1 if number % 4 else 2)
 
     def nested(self, peer: str, count: int) -> Iterator[SecurityGroupRule]:
         """The worst that rules can be for packets from and to ``peer``: every
-        prefix that it lies in has rules, for other ports than theirs."""
+        prefix that it lies in has rules, for ranges of other ports than theirs."""
         for number in range(count):
-            yield self._rule(number, IPv4Address(peer))
+            yield self._rule(number, IPv4Address(peer), 2)
 
-    def _rule(self, number: int, address: IPv4Address) -> SecurityGroupRule:
-        """Prefix lengths, directions and protocols take turns."""
+    def _rule(self, number: int, address: IPv4Address, ends: int) -> SecurityGroupRule:
+        """Prefix lengths, directions and protocols take turns. ``ends`` of the
+        range of ports: 1 or 2."""
         turn, bits = divmod(number, len(_PREFIX_BITS))
         prefix = IPv4Network((address, _PREFIX_BITS[bits]), strict=False)
-        first, last = sorted(self._chance.randint(*_OTHER_PORTS) for _ in range(2))
-        name = f"{prefix} {first}-{last}"
+        ports = sorted(self._chance.randint(*_OTHER_PORTS) for _ in range(ends))
+        name = f"{prefix} {ports[0]}-{ports[-1]}"
         return SecurityGroupRule(
             id=object_id("bench", Kind.SECURITY_GROUP_RULE, f"{self._first_number + number}"),
             name=name,
@@ -55,7 +58,7 @@ class RuleBook:
             direction=(Direction.FROM_VM, Direction.TO_VM)[turn % 2],
             ip_version=4,
             protocol=_PROTOCOLS[turn // 2 % 2],
-            port_min=first,
-            port_max=last,
+            port_min=ports[0],
+            port_max=ports[-1],
             remote_cidr=str(prefix),
         )

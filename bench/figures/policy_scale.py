@@ -1,41 +1,58 @@
 """64-byte frames among 10,000 ports and 100,000 live flows, and among ten.
 
-The ports are NICs of stopped VMs. The frames are of all live flows in turn, so
-that none finds its flow in a near cache. Both halves are measured beside IP
-forwarding, so that the moods of the machine between them cancel.
+The other ports are NICs of stopped VMs. The pair that is measured among many
+was made when half of them were there: the kernel finds the device of a port in
+a list of which the newest is the first, so the age of a port counts. Both
+halves are measured beside nftables, so that the moods of the machine between
+them cancel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bench import peers
 from bench.policy_meters import FlowMeter
+from bench.policy_peers import nftables_forwarding
 from bench.policy_product import in_group, load, start_pairs
 from bench.ports import Plan
 from bench.report import Figure, Measured, at_least
 from bench.rounds import Samples, interleave, medians, ratio
 from heddle.intent.model import AnyResource, Router
 
-ROUNDS = 7
+ROUNDS = 9
 MILLISECONDS = 250
 FEW, MANY = 10, 10_000  # ports
 FEW_FLOWS, MANY_FLOWS = 10, 100_000
-_PAIR = 2  # ports of the pair that is measured
-_ROUTERS = 1000  # numbers of the plan's routers, beyond that of the pair's
+_PAIR = 2  # ports of a pair that is measured
+_ROUTERS = 1000  # numbers of the plan's routers, beyond that of the pairs'
+_HEDDLE, _PEER = "heddle", "IP forwarding, nftables"
 
 
 def measure() -> Measured:
-    heddle = FlowMeter(start_pairs(("group",), {"pair": in_group("group")})["pair"])
-    forwarding = FlowMeter(peers.ip_forwarding())
+    peer, oldest = FlowMeter(nftables_forwarding()), _newest_of("oldest")
     load(_ports(FEW - _PAIR))
-    few = _samples(heddle, forwarding, FEW_FLOWS)
-    load(_ports(MANY - _PAIR))
-    many = _samples(heddle, forwarding, MANY_FLOWS)
+    few = interleave({_HEDDLE: _cost(oldest), _PEER: _cost(peer)}, ROUNDS)
+    load(_ports(MANY // 2))
+    middle = _newest_of("oldest", "middle")
+    load(_ports(MANY - 2 * _PAIR))
+    contenders = {
+        _HEDDLE: _cost(middle),
+        f"{_HEDDLE}, all flows in turn": _cost(middle, MANY_FLOWS),
+        f"{_HEDDLE}, the oldest port": _cost(oldest),
+        _PEER: _cost(peer),
+        f"{_PEER}, all flows in turn": _cost(peer, MANY_FLOWS),
+    }
+    middle.cost(0, MANY_FLOWS)  # opens them
+    many = interleave(contenders, ROUNDS)
     values = {"policy-frames-among-many": _speed(many) / _speed(few)}
     detail = {f"{name}, among few": cost for name, cost in medians(few).items()}
-    detail |= {f"{name}, among many": cost for name, cost in medians(many).items()}
-    return Measured(values, "ns per frame", detail)
+    return Measured(values, "ns per frame", medians(many) | detail)
+
+
+def _newest_of(*names: str) -> FlowMeter:
+    """Of these pairs, the last, which is made now."""
+    pairs = start_pairs(("group",), {name: in_group("group") for name in names})
+    return FlowMeter(pairs[names[-1]])
 
 
 def _ports(count: int) -> Iterator[AnyResource]:
@@ -46,22 +63,13 @@ def _ports(count: int) -> Iterator[AnyResource]:
             yield resource
 
 
-def _samples(heddle: FlowMeter, forwarding: FlowMeter, flows: int) -> Samples:
-    contenders = {
-        "heddle": _meter(heddle, flows),
-        "heddle, ten of them": _meter(heddle, FEW_FLOWS),
-        "IP forwarding": _meter(forwarding, FEW_FLOWS),
-    }
-    return interleave(contenders, ROUNDS)
-
-
-def _meter(meter: FlowMeter, flows: int) -> Callable[[], float]:
+def _cost(meter: FlowMeter, flows: int = FEW_FLOWS) -> Callable[[], float]:
     return lambda: meter.cost(MILLISECONDS, flows).established
 
 
 def _speed(samples: Samples) -> float:
-    """As a multiple of IP forwarding's in the same minute."""
-    return ratio(samples["IP forwarding"], samples["heddle"])
+    """As a multiple of the peer's in the same minute."""
+    return ratio(samples[_PEER], samples[_HEDDLE])
 
 
 FIGURE = Figure(

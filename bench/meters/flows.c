@@ -77,8 +77,10 @@ static void measure(struct generator *opener)
 	uint64_t start = clock_ns(CLOCK_MONOTONIC);
 	uint64_t cpu_ns = own_ns(), spent = daemon_ns();
 
-	for (; clock_ns(CLOCK_MONOTONIC) - start < duration; sent += SLICE)
+	do {
 		send_frames(opener, SLICE);
+		sent += SLICE;
+	} while (clock_ns(CLOCK_MONOTONIC) - start < duration);
 	printf(", \"sent\": %lu, \"delivered\": %lu, \"cpu_ns\": %lu, \"daemon_ns\": %lu}\n", sent,
 	       delivered_frames(opener->object) - delivered, own_ns() - cpu_ns,
 	       daemon_ns() - spent);

@@ -44,6 +44,10 @@ def test_policy_has_every_figure_of_the_tables() -> None:
         "guarantee-in-syn-flood",
         "guarantee-in-flow-flood",
         "guarantee-in-broadcast-storm",
+        "limit-tcp",
+        "limit-ping",
+        "limit-udp",
+        "guarantee-among-greedy",
         "policy-frames-among-many",
     ]
 
