@@ -210,3 +210,11 @@ def test_one_of_many_goes_and_comes_back(many_rules: Compiler) -> None:
         many_rules.update(written([resource]))
         assert many_rules.recompiled == 1
     assert many_rules.state.rows == before
+
+
+def test_rules_stay_while_their_only_port_changes(many_rules: Compiler) -> None:
+    plain = port(1, 2, security_group_ids=("web",))
+    moved = plain.model_copy(update={"network_id": "net2", "fixed_ips": ()})
+    for resource in (moved, plain):
+        many_rules.update(written([resource]))
+        assert many_rules.recompiled <= 2  # it and its machine

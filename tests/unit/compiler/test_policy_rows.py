@@ -283,6 +283,10 @@ def test_more_sets_than_there_is_room_for() -> None:
     compiler.update([(Kind.SECURITY_GROUP_RULE, "rule2", None)])
     assert (sets_named(compiler), compiler.errors) == ((20, 22), {})
     assert compiler.recompiled == 2
+    # It goes when b comes back.
+    compiler.update([(rules[1].kind, rules[1].id, rules[1])])
+    assert sets_named(compiler) == (20, 21)
+    assert list(compiler.errors) == [(Kind.SECURITY_GROUP_RULE, "rule3")]
 
 
 # ---- all together ------------------------------------------------------------

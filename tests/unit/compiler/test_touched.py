@@ -153,6 +153,7 @@ def test_with_a_stateless_group_it_does(guarded: Compiler, resource: AnyResource
 def test_a_stateless_group_becomes_stateful(guarded: Compiler) -> None:
     touched(guarded, group("web", 1, stateful=False))
     assert touched(guarded, group("web", 1)) == {4}
+    assert touched(guarded, rule(9, remote_cidr="10.0.0.0/8")) == set()
 
 
 def test_a_smaller_rule_touches(guarded: Compiler) -> None:
