@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from typing import Any
 
-from bench import private
-from bench.commands import BenchError
+from bench import private, product
 from bench.peers import Pair
 from bench.policy_peers import TCP_PORTS, UDP_PORTS, dashed
-from bench.product import heddle
-from heddle.agent.client import AgentClient
 from heddle.intent.model import AnyResource
 from heddle.intent.names import namespace_name
 from heddle.paths import store_file
-from heddle.store.interface import Transaction
 from heddle.store.sqlite import SqliteStore
 
-LOAD_PATIENCE = 60.0  # seconds
 FEW = 10  # rules of a small group
+_ROLES = ("sender", "receiver")
+_NETWORKS = {"left": "10.83.1", "right": "10.83.2"}  # prefixes of /24 subnets
 
 Nic = Mapping[str, Any]  # the keys of a NIC that say what may pass, and how fast
 
@@ -36,10 +32,6 @@ def start_pairs(groups: Iterable[str], nics: Mapping[str, tuple[Nic, Nic]]) -> d
             machines[_machine(place, role)] = {"kind": "container", "nics": [plug]}
     _up({"security_groups": {group: _ten_rules() for group in groups}, "machines": machines})
     return {name: _pair(place, name) for place, name in enumerate(nics)}
-
-
-_ROLES = ("sender", "receiver")
-_NETWORKS = {"left": "10.83.1", "right": "10.83.2"}
 
 
 def _address(network: str, place: int) -> str:
@@ -64,7 +56,7 @@ def _up(parts: Mapping[str, object]) -> None:
     topology = {"version": 1, "networks": networks, "routers": routers, **parts}
     file = private.ROOT / "policy.yaml"
     file.write_text(json.dumps(topology, indent=1), encoding="utf-8")
-    heddle("up", str(file))
+    product.heddle("up", str(file))
 
 
 def _ten_rules() -> list[dict[str, object]]:
@@ -93,12 +85,5 @@ OPEN: tuple[Nic, Nic] = ({"port_security": False}, {"port_security": False})
 
 def load(resources: Iterable[AnyResource]) -> None:
     """Add to intent, and wait until the agent has carried it out."""
-    with closing(SqliteStore(store_file())) as store, AgentClient() as agent:
-        revision = store.commit(Transaction(put=resources))
-        deadline = time.monotonic() + LOAD_PATIENCE
-        while (status := agent.request("status"))["revision"] != revision:
-            if time.monotonic() > deadline:
-                raise BenchError(f"the agent has not loaded all in {LOAD_PATIENCE:.0f} s")
-            time.sleep(0.05)
-    if status["pending"] or status["errors"]:
-        raise BenchError(f"the agent could not load all: {status['pending'] or status['errors']}")
+    with closing(SqliteStore(store_file())) as store:
+        product.load(store, resources)

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench import private
-from bench.commands import run
+from bench.commands import BenchError, run
 from bench.peers import Pair
+from heddle.agent.client import AgentClient
 from heddle.agent.daemon import start_detached
+from heddle.intent.model import AnyResource
 from heddle.intent.names import namespace_name, tap_name
+from heddle.store.interface import Transaction
+from heddle.store.sqlite import SqliteStore
 
 HEDDLE = Path(sys.executable).with_name("heddle")
+
+LOAD_PATIENCE = 60.0  # seconds
 
 SENDER, RECEIVER = "sender", "receiver"
 SENDER_IP, RECEIVER_IP = "10.83.1.2", "10.83.2.2"
@@ -35,6 +43,21 @@ machines:
 
 def heddle(*arguments: str) -> str:
     return run(str(HEDDLE), *arguments)
+
+
+def load(store: SqliteStore, resources: Iterable[AnyResource]) -> float:
+    """Seconds from the commit of objects until the agent has carried them out."""
+    revision = store.commit(Transaction(put=resources))
+    start = time.monotonic()
+    with AgentClient() as agent:
+        while (status := agent.request("status"))["revision"] != revision:
+            if time.monotonic() - start > LOAD_PATIENCE:
+                raise BenchError(f"not loaded after {LOAD_PATIENCE:.0f} s")
+            time.sleep(0.02)
+    seconds = time.monotonic() - start
+    if status["pending"] or status["errors"]:
+        raise BenchError(f"the agent could not load all: {status['pending'] or status['errors']}")
+    return seconds
 
 
 def container_pair() -> Pair:

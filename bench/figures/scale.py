@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from statistics import median
 
-from bench import guests
+from bench import guests, product
 from bench.commands import BenchError, progress, run
 from bench.ports import Plan
 from bench.private import cpu_seconds
@@ -29,7 +29,6 @@ from heddle.store.sqlite import SqliteStore
 MANY = 10_000
 FEW = 10
 ADDED = 25  # ports added one by one; the median counts
-LOAD_PATIENCE = 60.0  # seconds
 QUIET_SECONDS = 0.5  # in which the agent may use ...
 QUIET_SHARE = 0.1  # ... so much of a CPU to count as at rest
 QUIET_PATIENCE = 20.0
@@ -42,7 +41,7 @@ def measure() -> Measured:
         pid = start_detached()
         plan = Plan(MANY)
         _rest(pid)
-        load_seconds = _load(store, plan)
+        load_seconds = product.load(store, plan.resources)
         memory = _resident_megabytes(pid)
         _rest(pid)
         many_ms = _add_one_by_one(store, plan, pid)
@@ -64,28 +63,13 @@ def _few() -> float:
     with closing(SqliteStore(store_file())) as store:
         pid = start_detached()
         plan = Plan(FEW)
-        _load(store, plan)
+        product.load(store, plan.resources)
         _rest(pid)
         cost = _add_one_by_one(store, plan, pid)
         store.commit(Transaction(delete=plan.everything()))
         _rest(pid)
     stop_running()
     return cost
-
-
-def _load(store: SqliteStore, plan: Plan) -> float:
-    """Seconds from the commit until the agent has carried all of it out."""
-    revision = store.commit(Transaction(put=plan.resources))
-    start = time.monotonic()
-    with AgentClient() as agent:
-        while (status := agent.request("status"))["revision"] != revision:
-            if time.monotonic() - start > LOAD_PATIENCE:
-                raise BenchError(f"not loaded after {LOAD_PATIENCE:.0f} s")
-            time.sleep(0.02)
-    seconds = time.monotonic() - start
-    if status["pending"] or status["errors"]:
-        raise BenchError(f"the agent could not load all: {status['pending'] or status['errors']}")
-    return seconds
 
 
 def _add_one_by_one(store: SqliteStore, plan: Plan, pid: int) -> float:

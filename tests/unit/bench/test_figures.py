@@ -24,10 +24,12 @@ def test_local_has_every_figure_of_one_host() -> None:
         "frames-of-bridge",
         "ping-of-ip-forwarding",
         "vm-tcp-of-bridge",
+        "tiny-guest-boot",
         "load-10000-ports",
         "add-port-among-10000",
         "add-port-growth",
         "agent-memory",
+        "repair-among-10000",
     ]
 
 
