@@ -20,11 +20,18 @@ if TYPE_CHECKING:  # only root needs the data plane
 Item = dict[str, Any]
 
 
+# A group may have ten thousand of them, and few commands need any.
+_PARTS_OF_GROUPS = ("security_group_rule", "address_group_entry")
+
+
 class View:
-    """Intent and facts as of now."""
+    """Intent and facts as of now. Parts of groups are read when they are asked for."""
+
+    _unread: tuple[str, ...] = ()
 
     def __init__(self) -> None:
-        self.objects: list[Item] = read_objects(store_file())
+        self._unread = _PARTS_OF_GROUPS
+        self.objects: list[Item] = read_objects(store_file(), without=self._unread)
         self.statuses = read_statuses(store_file())
 
     @cached_property
@@ -105,6 +112,8 @@ class View:
             datapath.close()
 
     def of_kind(self, kind: str) -> list[Item]:
+        if kind in self._unread and kind not in self._by_kind:
+            self._by_kind[kind] = read_objects(store_file(), kind)
         return self._by_kind.get(kind, [])
 
     def status(self, item: Item) -> Item:

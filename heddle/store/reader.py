@@ -6,6 +6,7 @@ Objects come as plain dicts, as JSON holds them, with their ``kind`` in front.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,18 @@ from typing import Any
 from heddle.store.database import medium, open_for_reading
 
 
-def read_objects(path: Path, kind: str | None = None) -> list[dict[str, Any]]:
-    """All objects, or those of one kind, ordered by kind and name.
+def read_objects(
+    path: Path, kind: str | None = None, *, without: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """All objects, or those of one kind, ordered by kind and name; ``without``
+    names kinds to leave out.
 
     Nothing stored yet is an empty list; StoreError when reading fails.
     """
+    left_out = ",".join("?" * len(without))
     query = "SELECT kind, value FROM objects WHERE kind = coalesce(?, kind)"
-    rows = _read(path, query, (kind,))
+    query += f" AND kind NOT IN ({left_out})"
+    rows = _read(path, query, (kind, *without))
     objects = [{"kind": row_kind, **json.loads(value)} for row_kind, value in rows]
     return sorted(objects, key=lambda item: (item["kind"], item["name"]))
 

@@ -198,6 +198,8 @@ def test_readers_get_plain_objects_ordered_by_kind_and_name(store: SqliteStore, 
     assert names == [("machine", "vm0"), ("network", "db"), ("network", "web")]
     assert [item["name"] for item in read_objects(path, "network")] == ["db", "web"]
     assert read_objects(path, "network")[0]["mtu"] == 1450
+    left = read_objects(path, without=("network",))
+    assert [item["kind"] for item in left] == [kind for kind, _ in names if kind != "network"]
     assert read_statuses(path) == {("port", "p"): {"state": "active"}}
     assert read_revision(path) == 1
 
