@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -114,7 +115,8 @@ def test_a_deleted_limit_comes_back(lab: Lab) -> None:
     lab.heddle("up", topology(lab, a=FROM_A[0], b=TO_B[0]))
     before = limits(lab)
     lab.run("tc", "qdisc", "delete", "dev", lab.device("b:0"), "root")
-    lab.run("tc", "class", "change", "dev", SHAPER, "classid", "1:1", "htb", "rate", "1gbit")
+    (of_a,) = re.findall(r"class htb (\S+) parent 1:ffff", before)
+    lab.run("tc", "class", "change", "dev", SHAPER, "classid", of_a, "htb", "rate", "1gbit")
     eventually(lambda: limits(lab) == before, "the limits to come back")
     eventually(lambda: lab.show("agent")["repaired"] >= 2, "reports")
 
