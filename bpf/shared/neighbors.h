@@ -90,7 +90,7 @@ __noinline int learn(struct packet *packet, struct address_key *announced)
 	struct address_key key;
 	struct mac_key mac = {};
 
-	if (!packet || !announced || packet->trace)
+	if (!packet || !announced)
 		return -1;
 	key = *announced;
 	mac.network = key.network;
@@ -100,6 +100,8 @@ __noinline int learn(struct packet *packet, struct address_key *announced)
 	if (bpf_map_lookup_elem(&addresses, &key))
 		return -1;
 	packet->is_announcement = true;
+	if (packet->trace)
+		return 0;
 	bpf_map_update_elem(&learned_addresses, &key, &neighbor, BPF_ANY);
 	if (!bpf_map_lookup_elem(&macs, &mac))
 		bpf_map_update_elem(&learned_macs, &mac, &endpoint, BPF_ANY);

@@ -43,12 +43,13 @@ __noinline int answer_arp(struct __sk_buff *skb, struct packet *packet)
 					    OUTCOME_CONSUMED);
 		return pass(packet, STAGE_ANSWER);
 	}
+	if (packet->is_announcement &&
+	    load_ipv4(frame.arp.target_ip) == load_ipv4(frame.arp.sender_ip))
+		return pass(packet, STAGE_ANSWER);
 	map_ipv4(target, load_ipv4(frame.arp.target_ip));
 	neighbor = find_neighbor(packet, packet->network, target);
 	if (!neighbor)
 		return drop(packet, STAGE_ANSWER, DROP_ARP_UNKNOWN);
-	if (packet->is_announcement && neighbor->target == packet->key.ifindex)
-		return pass(packet, STAGE_ANSWER);
 	if (neighbor->kind == ENDPOINT_PORT && neighbor->target == packet->key.ifindex)
 		return decide_stage(packet, STAGE_ANSWER, DECISION_CONSUMED, OUTCOME_CONSUMED);
 	if (!write_arp_reply(skb, &frame, neighbor->mac))

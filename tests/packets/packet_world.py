@@ -283,14 +283,19 @@ class World:
 
     def put_pair(self, nic: Nic, cidr: str, mac: str) -> None:
         """Let a port send from a prefix with this MAC."""
+        self.put("source_prefixes", self.pair_key(nic, cidr, mac), family(cidr)["ip_version"])
+
+    def delete_pair(self, nic: Nic, cidr: str, mac: str) -> None:
+        self.delete("source_prefixes", self.pair_key(nic, cidr, mac))
+
+    def pair_key(self, nic: Nic, cidr: str, mac: str) -> dict[str, Row]:
         bits, address = mapped_prefix(cidr)
-        key = {
+        return {
             "prefix_bits": 96 + bits,
             "ifindex": self.ifindexes[nic.name],
             "mac": mac_bytes(mac),
             "address": address,
         }
-        self.put("source_prefixes", key, family(cidr)["ip_version"])
 
     def write_port(self, nic: Nic, groups: Sequence[int] = (ALL,), **changes: Row) -> None:
         """A port's row, with other fields than it has by itself."""
