@@ -54,17 +54,29 @@ States of ports: `active` (in place and plugged in), `down` (its machine is off)
 failed; the agent keeps trying). States of machines: `running`, `booting`, `stopped`, `error`; a
 machine is `ready` when it has booted and its NICs have their addresses. `heddle show agent` has
 what was repaired and when, and what is pending. The agent is `running`, `stopped`, or `dead`: it
-ended without a word.""",
+ended without a word.
+
+`connections` of a port are those that it opened, and how many it may have open now: as many as the
+flow table has left free, and no more than `connections` of its NIC. What counts packets and
+connections is for root; other users see `-` there.
+
+`heddle show flows` has each connection once, with packets and bytes of the opener and, behind the
+`+`, of the other side, and the rules by which each end lets it pass. Where both ends keep no state (a
+stateless group, no port security), each direction stands for itself and is `untracked`. On a
+terminal it shows the busiest that fit.""",
     "trace": """\
 The packet is the first one that the machine would send: for an address of its own subnet it goes to
 the MAC that ARP would tell, else to that of the gateway or of a route that the guest was given by
 DHCP. For an address of its own subnet that nobody has, it is the ARP request or neighbour
 solicitation. The stages are those of the data plane, in order (ARCHITECTURE.md); a stage that the
 packet does not reach is left out.
+`policy` names the rule by which each end lets the packet pass, and the state of its connection, if
+one is known; a reply and an ICMP error of a known connection need no rule.
 A dropped packet is no failure of the command: the exit code is 0.""",
     "drops": """\
-Counters are kept per port that sent the packet; events are sampled, so that a flood can't hide the
-rest. The reasons are explained in [drops.md](drops.md).""",
+Counters are kept per port whose rules or limits the packet broke: that of the receiver for reasons
+in TO_VM, else of the sender. Events are sampled, so that a flood can't hide the rest. The reasons
+are explained in [drops.md](drops.md).""",
     "top": """\
 `from vm` is what the machine sent, `to vm` what it was sent. Without a terminal, tables follow each
 other.""",
