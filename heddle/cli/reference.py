@@ -61,8 +61,8 @@ flow table has left free, and no more than `connections` of its NIC. What counts
 connections is for root; other users see `-` there.
 
 `heddle show flows` has each connection once, with packets and bytes of the opener and, behind the
-`+`, of the other side, and the rules by which each end lets it pass. Where both ends keep no state (a
-stateless group, no port security), each direction stands for itself and is `untracked`. On a
+`+`, of the other side, and the rules by which each end lets it pass. Where both ends keep no state
+(a stateless group, no port security), each direction stands for itself and is `untracked`. On a
 terminal it shows the busiest that fit.""",
     "trace": """\
 The packet is the first one that the machine would send: for an address of its own subnet it goes to
