@@ -92,6 +92,26 @@ class PolicyHost:
         ports = self.lab.show("ports")
         return {port["name"].split("/")[0]: port["status"]["ifindex"] for port in ports}
 
+    @contextmanager
+    def without_agent(self) -> Iterator[None]:
+        """The agent is killed, and started again after the block."""
+        self.lab.kill_agent()
+        try:
+            yield
+        finally:
+            self.lab.heddle("agent", "--detach")
+
+    @contextmanager
+    def killed_amid(self, groups: str, **nics: str) -> Iterator[None]:
+        """The agent is killed as soon as this policy is stored, and is started
+        again after the block."""
+        file, before = self.lab.write(topology(groups, **nics)), self.revision()
+        command = (sys.executable, "-m", "heddle.cli.main", "apply", str(file))
+        with self.lab.background(self.lab.command(*command)):
+            eventually(lambda: self.revision() > before, "the change to be stored")
+            with self.without_agent():
+                yield
+
     def revision(self) -> int:
         """Of the stored intent, carried out or not."""
         return read_revision(self.lab.root / "var/lib/heddle/store.sqlite")

@@ -324,11 +324,10 @@ def test_policy_stands_without_the_agent(host: PolicyHost) -> None:
     )
     with host.serving("c", 5001, 5002), host.connecting("a", C, 5001) as client:
         assert (read_line(client), echoed(client, "before")) == ("connected", True)
-        host.lab.kill_agent()
-        assert echoed(client, "after")
-        host.connects("a", C, 5001)
-        host.may_not_connect("a", C, 5002, at="c")
-    host.lab.heddle("agent", "--detach")
+        with host.without_agent():
+            assert echoed(client, "after")
+            host.connects("a", C, 5001)
+            host.may_not_connect("a", C, 5002, at="c")
 
 
 def test_the_agent_dies_while_policy_changes_under_load(host: PolicyHost) -> None:
@@ -336,22 +335,15 @@ def test_the_agent_dies_while_policy_changes_under_load(host: PolicyHost) -> Non
     every version allows loses nothing, and the last version holds in the end."""
     nics = {"a": "security_groups: [all]", "c": "security_groups: [server]"}
     always = f"{tcp('5001')}, {udp('5002')}"
+    more = ", ".join(udp(f"{port}-{port + 1}") for port in range(5003, 5063, 2))
     host.apply(groups(all=ALL, server=always), **nics)
     with ExitStack() as stack:
         stream = Stream(host.lab, stack, "a", "c", 5001)
         steady = Datagrams(host.lab, stack, "a", "c", 5002)
         flickering = Datagrams(host.lab, stack, "a", "c", 5003)
-        for round_ in range(3):
-            more = ", ".join(udp(f"{5003 + 2 * n}-{5004 + 2 * n}") for n in range(30))
-            rules = f"{always}, {more}" if round_ % 2 == 0 else always
-            file = host.lab.write(topology(groups(all=ALL, server=rules), **nics))
-            command = host.lab.command(sys.executable, "-m", "heddle.cli.main", "apply", str(file))
-            revision = host.revision()
-            with host.lab.background(command):
-                eventually(lambda: host.revision() > revision, "the change to be stored")  # noqa: B023
-                host.lab.kill_agent()
-            host.await_packets(C, 5001, 5002, packets=20)
-            host.lab.heddle("agent", "--detach")
+        for rules in (f"{always}, {more}", always, f"{always}, {more}"):
+            with host.killed_amid(groups(all=ALL, server=rules), **nics):
+                host.await_packets(C, 5001, 5002, packets=20)
         eventually(lambda: host.lab.show("agent")["revision"] == host.revision(), "the last change")
         dropped = host.drops("c", "POLICY_TO_VM")
         host.await_packets(C, 5003)
