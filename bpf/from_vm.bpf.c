@@ -160,7 +160,8 @@ int from_vm(struct __sk_buff *skb)
 		if (packet->fragment)
 			stage_fragment(skb, packet);
 		flow = stage_flow(packet);
-		if (flow && !trace_of(skb))
+		if (flow && !trace_of(skb) &&
+		    (packet->decisions[STAGE_FLOW] == DECISION_FLOW_HIT || track()))
 			return forward(skb, flow);
 	}
 	return decide(skb, packet);

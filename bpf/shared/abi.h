@@ -399,7 +399,7 @@ struct flow_key {
 enum flow_flag {
 	FLOW_PEER = 1, /* bpf_redirect_peer */
 	FLOW_SETTLED = 2, /* packets without SYN, FIN and RST need no look at the connection */
-	FLOW_LIMITED = 4, /* an end has a packet rate: each packet is looked at */
+	FLOW_ALONE = 4, /* each packet is decided about: an end is paced, or may move */
 	FLOW_DSCP = 8,
 };
 

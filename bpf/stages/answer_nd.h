@@ -109,7 +109,7 @@ __noinline int answer_neighbor(struct __sk_buff *skb, struct packet *packet)
 
 	if (!packet)
 		return OUTCOME_DROP;
-	if (bpf_skb_load_bytes(skb, packet->l4_offset, &advertisement.nd, sizeof(advertisement.nd)))
+	if (!load_nd(skb, packet, &advertisement.nd))
 		return drop(packet, STAGE_ANSWER, DROP_MALFORMED);
 	find_owner(packet, advertisement.nd.target, &owner);
 	if (!owner.found)

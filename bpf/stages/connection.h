@@ -14,6 +14,9 @@
 /* How often to look at a connection at least: its ports may be gone. */
 #define ALARM_MAX_NS (300 * SECONDS)
 #define ALARM_MIN_NS (1 * SECONDS)
+/* The first look comes soon, so that shorter timeouts of later states seldom
+ * need the timer to be set anew. */
+#define FIRST_ALARM_NS (30 * SECONDS)
 
 /* The defaults of Linux' conntrack (net.netfilter.nf_conntrack_*_timeout). */
 static const __u32 timeout_seconds[CONNECTION_STATE_COUNT] = {
@@ -133,7 +136,8 @@ static __always_inline __be16 echo_counterpart(__be16 type_and_code_be)
 static __always_inline void reverse_key(struct flow_key *reverse, const struct flow_key *key,
 					__u32 ifindex)
 {
-	bool is_echo = key->l4_protocol == IPPROTO_ICMP || key->l4_protocol == IPPROTO_ICMPV6;
+	bool is_echo = key->l4_protocol ==
+		       (is_mapped(key->source) ? IPPROTO_ICMP : IPPROTO_ICMPV6);
 
 	__builtin_memset(reverse, 0, sizeof(*reverse));
 	reverse->ifindex = ifindex;
@@ -263,9 +267,10 @@ static __always_inline void end_connection(struct flow_key *opener, struct flow_
 	struct flow *reply = bpf_map_lookup_elem(&flows, other);
 	__u32 ifindex = opener->ifindex, slot;
 
-	if (reply && reply->role == FLOW_REPLY)
+	if (reply && reply->role == FLOW_REPLY && reply->other_ifindex == opener->ifindex)
 		bpf_map_delete_elem(&flows, other);
-	if (!connection)
+	if (!connection || connection->role == FLOW_REPLY ||
+	    connection->other_ifindex != other->ifindex)
 		return;
 	slot = connection->from_slot;
 	if (!bpf_map_delete_elem(&flows, opener))
@@ -311,9 +316,8 @@ static int on_alarm(void *map, struct flow_key *key, struct flow *connection)
 /* The state has changed: it may have to end sooner than the timer is set for. */
 static __always_inline void hasten(struct flow *connection, const struct flow_key *key)
 {
-	__u64 now = bpf_ktime_get_ns();
-	__u64 ns = adapted(timeout_of(connection, key->l4_protocol), connection, key->ifindex);
+	__u64 timeout = timeout_of(connection, key->l4_protocol), now = bpf_ktime_get_ns();
 
-	if (now + ns < connection->alarm_at)
-		set_alarm(connection, now, ns);
+	if (now + timeout < connection->alarm_at)
+		set_alarm(connection, now, adapted(timeout, connection, key->ifindex));
 }

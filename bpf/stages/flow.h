@@ -41,7 +41,8 @@ static __always_inline bool same_macs(const __u8 *a, const __u8 *b)
 	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
 }
 
-/* The flow that says what to do with this packet, or NULL for the slow path. */
+/* The flow that says what to do with this packet, or NULL for the slow path. The
+ * decision UNSETTLED asks for a look at the connection first. */
 static __always_inline struct flow *stage_flow(struct packet *packet)
 {
 	struct flow *flow;
@@ -59,14 +60,13 @@ static __always_inline struct flow *stage_flow(struct packet *packet)
 		packet->decisions[STAGE_FLOW] = DECISION_FLOW_STALE;
 		return NULL;
 	}
-	if (!(flow->flags & FLOW_SETTLED) || packet->tcp_flags & TCP_STATE_FLAGS) {
+	if (!(flow->flags & FLOW_SETTLED) || packet->tcp_flags & TCP_STATE_FLAGS)
 		packet->decisions[STAGE_FLOW] = DECISION_FLOW_UNSETTLED;
-		return NULL;
-	}
-	packet->decisions[STAGE_FLOW] = DECISION_FLOW_HIT;
+	else
+		packet->decisions[STAGE_FLOW] = DECISION_FLOW_HIT;
 	packet->cached_ifindex = flow->ifindex;
-	if (flow->flags & FLOW_LIMITED)
-		return NULL; /* each packet is paced */
+	if (flow->flags & FLOW_ALONE)
+		return NULL;
 	if (packet->segment_bytes > flow->mtu || (flow->hops && packet->ttl <= flow->hops))
 		return NULL; /* the sender must be told */
 	return flow;
@@ -178,9 +178,11 @@ __noinline int remember(struct packet *packet, struct port *from, struct port *t
 {
 	struct flow_key key;
 	struct flow *flow;
+	bool is_alone;
 
 	if (!packet || !from || !to)
 		return -1;
+	is_alone = packet->is_movable || from->from_vm_packet_ns || to->to_vm_packet_ns;
 	key = packet->key; /* 6.1 wants keys on the stack */
 	flow = bpf_map_lookup_elem(&flows, &key);
 	if (!flow)
@@ -196,9 +198,8 @@ __noinline int remember(struct packet *packet, struct port *from, struct port *t
 	flow->hops = packet->hops;
 	flow->dscp = from->dscp;
 	flow->flags = (delivers_to_peer(to) ? FLOW_PEER : 0) |
-		      (packet->settled && !packet->is_movable ? FLOW_SETTLED : 0) |
-		      (from->flags & PORT_DSCP ? FLOW_DSCP : 0) |
-		      (from->from_vm_packet_ns || to->to_vm_packet_ns ? FLOW_LIMITED : 0);
+		      (packet->settled ? FLOW_SETTLED : 0) |
+		      (from->flags & PORT_DSCP ? FLOW_DSCP : 0) | (is_alone ? FLOW_ALONE : 0);
 	flow->ifindex = packet->to_ifindex;
 	flow->used_at = bpf_ktime_get_coarse_ns();
 	flow->packets++;

@@ -41,6 +41,8 @@ __noinline int stage_fragment(struct __sk_buff *skb, struct packet *packet)
 		return 0;
 	packet->key.source_port_be = known->source_port_be;
 	packet->key.destination_port_be = known->destination_port_be;
+	if (is_icmp(packet))
+		packet->icmp_type = bpf_ntohs(known->destination_port_be) >> 8;
 	packet->trackable = !is_multicast(packet);
 	return 0;
 }

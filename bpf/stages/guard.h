@@ -131,6 +131,14 @@ __noinline int guard_arp(struct __sk_buff *skb, struct packet *packet)
 	return pass(packet, STAGE_GUARD);
 }
 
+/* A solicitation or advertisement, with its target. */
+static __always_inline bool load_nd(struct __sk_buff *skb, const struct packet *packet,
+				    struct nd_message *nd)
+{
+	return packet->l4_offset + sizeof(*nd) <= ETHERNET_BYTES + packet->l3_bytes &&
+	       !bpf_skb_load_bytes(skb, packet->l4_offset, nd, sizeof(*nd));
+}
+
 /* The MAC that an ND message gives away must be the one it comes from. */
 static __always_inline bool nd_options_honest(struct __sk_buff *skb, const struct packet *packet,
 					      __u32 offset)
@@ -174,7 +182,7 @@ __noinline int guard_nd(struct __sk_buff *skb, struct packet *packet)
 		return drop(packet, STAGE_GUARD, DROP_ND_SPOOF);
 	options = packet->l4_offset + 8;
 	if (packet->icmp_type != ND_ROUTER_SOLICIT) {
-		if (bpf_skb_load_bytes(skb, packet->l4_offset, &nd, sizeof(nd)))
+		if (!load_nd(skb, packet, &nd))
 			return drop(packet, STAGE_GUARD, DROP_MALFORMED);
 		if (packet->icmp_type == ND_NEIGHBOR_ADVERT) {
 			if (!owns_address(packet, port, nd.target))

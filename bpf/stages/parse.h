@@ -31,6 +31,11 @@
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
 
+static __always_inline bool is_icmp(const struct packet *packet)
+{
+	return packet->key.l4_protocol == (is_ipv4(packet) ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+}
+
 /* Ports, or what stands for them: of ICMP the type, code and identifier. */
 static __always_inline bool parse_l4(struct packet *packet, void *l4, void *end)
 {
@@ -65,6 +70,7 @@ static __always_inline bool parse_l4(struct packet *packet, void *l4, void *end)
 			return false;
 		packet->key.source_port_be = ports[0];
 		packet->key.destination_port_be = ports[1];
+		packet->segment_bytes += 2 * sizeof(*ports);
 		return true;
 	}
 	case IPPROTO_ICMP:
@@ -73,9 +79,11 @@ static __always_inline bool parse_l4(struct packet *packet, void *l4, void *end)
 
 		if ((void *)(icmp + 1) > end)
 			return false;
+		packet->segment_bytes += sizeof(*icmp);
+		if (!is_icmp(packet)) /* of the other IP version */
+			return true;
 		packet->icmp_type = icmp->type;
 		packet->icmp_code = icmp->code;
-		packet->segment_bytes += sizeof(*icmp);
 		packet->key.destination_port_be = bpf_htons(icmp->type << 8 | icmp->code);
 		if (icmp->type == ICMP_ECHO || icmp->type == ICMP_ECHOREPLY ||
 		    icmp->type == ICMP6_ECHO_REQUEST || icmp->type == ICMP6_ECHO_REPLY)
@@ -143,13 +151,15 @@ __noinline int parse_extensions(struct __sk_buff *skb, struct packet *packet)
 
 	if (!packet)
 		return -1;
-	for (int i = 0; i < EXTENSION_HEADERS_MAX; i++) {
+	for (int i = 0; i <= EXTENSION_HEADERS_MAX; i++) {
 		__u8 next = packet->key.l4_protocol;
 		__u8 header[8];
 
 		if (!is_extension(next))
 			return offset;
-		if (bpf_skb_load_bytes(skb, offset, header, sizeof(header)))
+		if (i == EXTENSION_HEADERS_MAX ||
+		    offset + sizeof(header) > ETHERNET_BYTES + packet->l3_bytes ||
+		    bpf_skb_load_bytes(skb, offset, header, sizeof(header)))
 			return -1;
 		packet->key.l4_protocol = header[0];
 		if (next == IPPROTO_FRAGMENT) {
@@ -220,11 +230,6 @@ static __always_inline bool is_nd(const struct packet *packet)
 	return is_ipv6(packet) && packet->key.l4_protocol == IPPROTO_ICMPV6 &&
 	       packet->fragment != FRAGMENT_LATER && packet->icmp_type >= 133 &&
 	       packet->icmp_type <= 137;
-}
-
-static __always_inline bool is_icmp(const struct packet *packet)
-{
-	return packet->key.l4_protocol == (is_ipv4(packet) ? IPPROTO_ICMP : IPPROTO_ICMPV6);
 }
 
 static __always_inline bool is_echo(const struct packet *packet)

@@ -38,12 +38,20 @@ static __always_inline bool is_icmp_error(const struct packet *packet)
 	       packet->icmp_type == ICMP_PARAMETER_PROBLEM;
 }
 
-static __always_inline bool load_quoted4(struct __sk_buff *skb, __u32 offset, struct flow_key *key,
-					 __u32 *l4_offset)
+/* Bytes of the packet; what follows it in the frame is none of its own. */
+static __always_inline bool load_inside(struct __sk_buff *skb, const struct packet *packet,
+					__u32 offset, void *to, __u32 bytes)
+{
+	return offset + bytes <= ETHERNET_BYTES + packet->l3_bytes &&
+	       !bpf_skb_load_bytes(skb, offset, to, bytes);
+}
+
+static __always_inline bool load_quoted4(struct __sk_buff *skb, const struct packet *packet,
+					 __u32 offset, struct flow_key *key, __u32 *l4_offset)
 {
 	struct iphdr ip;
 
-	if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5 ||
+	if (!load_inside(skb, packet, offset, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5 ||
 	    bpf_ntohs(ip.frag_off) & IPV4_FRAGMENT_OFFSET)
 		return false;
 	key->l4_protocol = ip.protocol;
@@ -53,12 +61,12 @@ static __always_inline bool load_quoted4(struct __sk_buff *skb, __u32 offset, st
 	return true;
 }
 
-static __always_inline bool load_quoted6(struct __sk_buff *skb, __u32 offset, struct flow_key *key,
-					 __u32 *l4_offset)
+static __always_inline bool load_quoted6(struct __sk_buff *skb, const struct packet *packet,
+					 __u32 offset, struct flow_key *key, __u32 *l4_offset)
 {
 	struct ipv6hdr ip;
 
-	if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)) || ip.version != 6)
+	if (!load_inside(skb, packet, offset, &ip, sizeof(ip)) || ip.version != 6)
 		return false;
 	key->l4_protocol = ip.nexthdr;
 	copy_address(key->source, &ip.daddr);
@@ -67,19 +75,17 @@ static __always_inline bool load_quoted6(struct __sk_buff *skb, __u32 offset, st
 	return true;
 }
 
-/* Does the error quote a packet of a connection that was sent to this port, and
- * does it go to the sender of that packet? */
-__noinline int is_related(struct __sk_buff *skb, struct packet *packet)
+/* The key that a reply to the quoted packet has. False unless the error goes to
+ * the sender of that packet. */
+static __always_inline bool load_quoted(struct __sk_buff *skb, const struct packet *packet,
+					struct flow_key *quoted)
 {
+	__u32 offset = packet->l4_offset + sizeof(struct icmp_header), l4 = 0;
 	struct flow_key key = {};
-	__u32 quoted, l4 = 0;
 	__be16 ports[4] = {};
 
-	if (!packet)
-		return false;
-	quoted = packet->l4_offset + sizeof(struct icmp_header);
-	if (!(is_ipv4(packet) ? load_quoted4(skb, quoted, &key, &l4) :
-				load_quoted6(skb, quoted, &key, &l4)))
+	if (!(is_ipv4(packet) ? load_quoted4(skb, packet, offset, &key, &l4) :
+				load_quoted6(skb, packet, offset, &key, &l4)))
 		return false;
 	if (!same_address(key.destination, packet->key.destination))
 		return false;
@@ -87,7 +93,9 @@ __noinline int is_related(struct __sk_buff *skb, struct packet *packet)
 	switch (key.l4_protocol) {
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6: /* type and code, checksum, identifier */
-		if (bpf_skb_load_bytes(skb, l4, ports, 3 * sizeof(*ports)))
+		if (key.l4_protocol != packet->key.l4_protocol)
+			break;
+		if (!load_inside(skb, packet, l4, ports, sizeof(ports)))
 			return false;
 		key.source_port_be = ports[2];
 		key.destination_port_be = echo_counterpart(ports[0]);
@@ -97,12 +105,13 @@ __noinline int is_related(struct __sk_buff *skb, struct packet *packet)
 	case IPPROTO_SCTP:
 	case IPPROTO_DCCP:
 	case IPPROTO_UDPLITE:
-		if (bpf_skb_load_bytes(skb, l4, ports, 2 * sizeof(*ports)))
+		if (!load_inside(skb, packet, l4, ports, sizeof(ports)))
 			return false;
 		key.source_port_be = ports[1];
 		key.destination_port_be = ports[0];
 	}
-	return !!bpf_map_lookup_elem(&flows, &key);
+	*quoted = key;
+	return true;
 }
 
 /* ---- rules of one end ------------------------------------------------------ */
@@ -220,11 +229,12 @@ static __always_inline int put_entry(struct flow_key *key, struct flow_key *room
 {
 	struct flow *old = bpf_map_lookup_elem(&flows, key);
 
-	if (old && old->role == FLOW_REPLY) {
-		bpf_map_delete_elem(&flows, key);
-	} else if (old) {
+	if (old) {
 		reverse_key(room, key, old->other_ifindex);
-		end_connection(key, room);
+		if (old->role == FLOW_REPLY)
+			end_connection(room, key);
+		else
+			end_connection(key, room);
 	}
 	return bpf_map_update_elem(&flows, key, entry, BPF_NOEXIST);
 }
@@ -233,6 +243,7 @@ static __always_inline int put_entry(struct flow_key *key, struct flow_key *room
 static __always_inline int put_opener(struct packet *packet, struct flow *fresh)
 {
 	struct flow *connection;
+	__u64 ns;
 
 	if (put_entry(&packet->key, &packet->other, fresh))
 		return -1;
@@ -242,9 +253,9 @@ static __always_inline int put_opener(struct packet *packet, struct flow *fresh)
 		return -1;
 	bpf_timer_init(&connection->timer, &flows, CLOCK_MONOTONIC);
 	bpf_timer_set_callback(&connection->timer, on_alarm);
-	set_alarm(connection, fresh->opened_at,
-		  adapted(timeout_of(connection, packet->key.l4_protocol), connection,
-			  packet->key.ifindex));
+	ns = adapted(timeout_of(connection, packet->key.l4_protocol), connection,
+		     packet->key.ifindex);
+	set_alarm(connection, fresh->opened_at, ns < FIRST_ALARM_NS ? ns : FIRST_ALARM_NS);
 	return 0;
 }
 
@@ -288,8 +299,9 @@ __noinline int open_connection(int stateless)
 	return -1;
 }
 
-/* A packet without a connection, or with one that has just ended. */
-static __always_inline int judge_first(struct packet *packet)
+/* A packet without a connection, or with one that has just ended. A traced one
+ * ends none (makes_room). */
+static __always_inline int judge_first(struct packet *packet, bool makes_room)
 {
 	int stateless = judge_opening(packet, packet->key.ifindex, packet->to_ifindex, false);
 
@@ -301,7 +313,7 @@ static __always_inline int judge_first(struct packet *packet)
 	}
 	if (!packet->trackable)
 		return allow(packet, DECISION_POLICY_ALLOWED, OUTCOME_PORT);
-	if (!may_have_another(packet->key.ifindex)) {
+	if (!makes_room && !may_have_another(packet->key.ifindex)) {
 		if (stateless != STATELESS_BOTH)
 			return drop(packet, STAGE_POLICY, DROP_CONNECTION_LIMIT);
 	} else if (packet->trace) {
@@ -373,13 +385,14 @@ static __always_inline int judge_again(struct packet *packet, struct flow *conne
 }
 
 /* Ends without state look at replies as at any packet. */
-static __always_inline int judge_reply(struct packet *packet, int stateless)
+static __always_inline int judge_reply(struct packet *packet, int stateless,
+				       enum decision decision)
 {
 	if (stateless & CONNECTION_STATELESS_TO && !may_leave(packet))
 		return refuse_sender(packet);
 	if (stateless & CONNECTION_STATELESS_FROM && !may_enter(packet, packet->to_ifindex))
 		return refuse_receiver(packet, packet->to_ifindex);
-	return allow(packet, DECISION_POLICY_REPLY, OUTCOME_PORT);
+	return allow(packet, decision, OUTCOME_PORT);
 }
 
 /* Take the packet into account. Both directions come here until the connection
@@ -402,6 +415,31 @@ static __always_inline void note(struct packet *packet, struct flow *connection)
 		other->flags &= ~FLOW_SETTLED;
 }
 
+/* What to do with the packet is known, and its connection is opening or closing:
+ * is there more to say than its state? */
+__noinline int track(void)
+{
+	struct packet *packet = packet_in_hand();
+	struct flow *flow, *connection;
+
+	if (!packet)
+		return false;
+	flow = bpf_map_lookup_elem(&flows, &packet->key);
+	connection = flow ? find_connection(packet) : NULL;
+	if (!connection || connection->role != FLOW_OPENER ||
+	    connection->policy_epoch != current_epoch(connection->epoch_slot))
+		return false;
+	packet->to_ifindex = flow->ifindex;
+	if (!is_current(connection, packet))
+		return false;
+	note(packet, connection);
+	if (packet->settled)
+		flow->flags |= FLOW_SETTLED;
+	else
+		flow->flags &= ~FLOW_SETTLED;
+	return true;
+}
+
 __noinline int judge_tracked(void)
 {
 	struct packet *packet = packet_in_hand();
@@ -413,12 +451,12 @@ __noinline int judge_tracked(void)
 		return OUTCOME_DROP;
 	connection = find_connection(packet);
 	if (!connection)
-		return judge_first(packet);
+		return judge_first(packet, false);
 	epoch = packet->is_reply ? current_epoch(packet->to_network % EPOCH_SLOTS) : packet->epoch;
 	if (!is_current(connection, packet) ||
 	    (connection->role == FLOW_UNTRACKED && connection->policy_epoch != epoch)) {
 		forget(packet);
-		return judge_first(packet);
+		return judge_first(packet, packet->trace && !packet->is_reply);
 	}
 	packet->connection_state = 1 + connection->state;
 	stateless = connection->connection_flags & STATELESS_BOTH;
@@ -430,11 +468,55 @@ __noinline int judge_tracked(void)
 		forget(packet);
 		return drop(packet, STAGE_POLICY, -stateless);
 	}
-	outcome = packet->is_reply ? judge_reply(packet, stateless) :
+	outcome = packet->is_reply ? judge_reply(packet, stateless, DECISION_POLICY_REPLY) :
 				     allow(packet, DECISION_POLICY_ALLOWED, OUTCOME_PORT);
 	if (outcome == OUTCOME_PORT && !packet->trace)
 		note(packet, connection);
 	return outcome;
+}
+
+/* ---- ICMP errors --------------------------------------------------------------- */
+
+/* With the key of a reply to the quoted packet in hand: which ends of its
+ * connection are stateless, as that reply sees them, or -1 without one. */
+static __always_inline int judge_quoted(struct packet *packet)
+{
+	struct flow *connection = find_connection(packet);
+	int stateless;
+	__u32 epoch;
+
+	if (!connection || connection->role != FLOW_OPENER || !is_current(connection, packet))
+		return -1;
+	epoch = packet->is_reply ? current_epoch(packet->to_network % EPOCH_SLOTS) : packet->epoch;
+	stateless = connection->connection_flags & STATELESS_BOTH;
+	packet->from_rule = connection->from_rule;
+	packet->to_rule = connection->to_rule;
+	if (connection->policy_epoch != epoch)
+		stateless = judge_again(packet, connection, epoch);
+	if (stateless < 0) {
+		forget(packet);
+		return -1;
+	}
+	if (packet->is_reply || stateless == STATELESS_BOTH)
+		return stateless;
+	return stateless ^ (stateless ? STATELESS_BOTH : 0);
+}
+
+/* An error about a packet of a connection that was sent to this port passes as
+ * a reply does. Returns -1 when it is about nothing known. */
+__noinline int judge_related(struct __sk_buff *skb)
+{
+	struct packet *packet = packet_in_hand();
+	struct flow_key own, quoted;
+	int stateless;
+
+	if (!packet || !load_quoted(skb, packet, &quoted))
+		return -1;
+	own = packet->key;
+	packet->key = quoted;
+	stateless = judge_quoted(packet);
+	packet->key = own;
+	return stateless < 0 ? -1 : judge_reply(packet, stateless, DECISION_POLICY_RELATED);
 }
 
 /* ---- the stage --------------------------------------------------------------- */
@@ -491,7 +573,11 @@ __noinline int stage_policy(struct __sk_buff *skb, struct packet *packet, int ou
 			return drop(packet, STAGE_POLICY, DROP_FRAGMENT_ORPHAN);
 		return decide_stage(packet, STAGE_POLICY, DECISION_POLICY_OPEN, outcome);
 	}
-	if (is_icmp_error(packet) && is_related(skb, packet))
-		return decide_stage(packet, STAGE_POLICY, DECISION_POLICY_RELATED, outcome);
+	if (is_icmp_error(packet)) {
+		int related = judge_related(skb);
+
+		if (related >= 0)
+			return related;
+	}
 	return judge_tracked();
 }

@@ -56,6 +56,7 @@ static __always_inline int switch_to_service(struct packet *packet)
 
 	if (!neighbor || neighbor->kind != ENDPOINT_SERVICE)
 		return drop(packet, STAGE_SWITCH, DROP_NO_ROUTE);
+	packet->to_network = packet->network;
 	return decide_stage(packet, STAGE_SWITCH, DECISION_PASS, OUTCOME_SERVE);
 }
 
@@ -67,6 +68,7 @@ static __always_inline int stage_switch(struct packet *packet, const struct port
 	if (mac[0] & 1) {
 		if (is_link_reserved(mac))
 			return drop(packet, STAGE_SWITCH, DROP_LINK_RESERVED);
+		packet->to_network = packet->network;
 		return decide_stage(packet, STAGE_SWITCH, DECISION_SWITCH_FLOOD, OUTCOME_FLOOD);
 	}
 	endpoint = find_endpoint(packet, packet->network, mac);
