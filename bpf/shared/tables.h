@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Every map. The first group is written by the applier from intent, the
- * second belongs to the data plane and is only read from outside.
+ * Every map but those that hold what one CPU is busy with. The first group is
+ * written by the applier from intent, the second belongs to the data plane and
+ * is only read from outside.
  */
 #pragma once
 

@@ -60,7 +60,7 @@ def test_stages_are_those_of_the_data_plane() -> None:
 
 
 def test_maps_are_those_of_the_data_plane() -> None:
-    source = (CHECKOUT / "bpf/shared/tables.h").read_text()
+    source = "".join(path.read_text() for path in (CHECKOUT / "bpf").rglob("*.h"))
     maps = re.findall(r"^TABLE\((\w+),|^} (\w+) SEC\(\"\.maps\"\)", source, re.MULTILINE)
     named = first_cells(section("Packets").split("| map |")[1])
     assert {one or other for one, other in maps} == set(named)
