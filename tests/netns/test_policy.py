@@ -15,9 +15,9 @@ import pytest
 from lab import eventually, with_lab
 from lines import Lines
 from policy_host import ADDRESS, Datagrams, PolicyHost, Stream, echoed, read_line, topology
-from scapy.layers.inet import ICMP, IP, UDP, IPerror, UDPerror
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPerror, UDPerror
 from scapy.layers.l2 import ARP, Ether
-from scapy.packet import Packet
+from scapy.packet import Packet, Raw
 from wire import captured, mac_of, send
 
 A, B, C = (ADDRESS[name][0] for name in "abc")
@@ -310,6 +310,25 @@ import socket, sys
 sender = socket.socket(type=socket.SOCK_DGRAM)
 sender.sendto(bytes(4000), (sys.argv[1], int(sys.argv[2])))
 """
+
+
+STRAYS = {
+    "syn-ack": (IP(src=A, dst=B) / TCP(sport=80, dport=40000, flags="SA"), "CONNECTION_INVALID"),
+    "fin": (IP(src=A, dst=B) / TCP(sport=40000, dport=80, flags="FA"), "CONNECTION_INVALID"),
+    "reset": (IP(src=A, dst=B) / TCP(sport=40000, dport=80, flags="R"), "CONNECTION_INVALID"),
+    "echo reply": (IP(src=A, dst=B) / ICMP(type=0, id=7), "CONNECTION_INVALID"),
+    "later fragment": (IP(src=A, dst=B, proto=17, frag=9) / Raw(bytes(64)), "FRAGMENT_ORPHAN"),
+}
+
+
+def test_what_belongs_to_nothing_is_dropped(host: PolicyHost) -> None:
+    """Although rules allow anything between the two."""
+    host.apply()
+    ends = Ether(src=mac_of(host.lab, "a"), dst=mac_of(host.lab, "b"))
+    for name, (packet, reason) in STRAYS.items():
+        before = host.drops("a", reason)
+        send(host.lab, "a", ends / packet)
+        assert host.drops("a", reason) == before + 1, name
 
 
 # ---- the agent dies -----------------------------------------------------------------
