@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from heddle.applier.kernel import Kernel, ShaperFact
-from heddle.applier.report import Report
+from heddle.applier.report import Report, Verb
 from heddle.applier.shaping import DAMAGED, Allowance, allowance_from_vm, allowance_of_host
 from heddle.compiler.state import Link, Shaping
 from heddle.errors import KernelError
 from heddle.intent.names import SHAPER
 
+_VERBS: tuple[tuple[Verb, bool], ...] = (("+", False), ("~", True))
 _FIRST_MINOR = 1  # of the class of counter slot 0; bpf/stages/flow.h reckons alike
 
 
@@ -66,15 +67,17 @@ class Shaper:
     def read(self) -> None:
         """Take in what the kernel has; all classes must be looked at."""
         self.failures.pop(SHAPER, None)
-        try:
-            fact = self._kernel.read_shaper(self._host)
-        except KernelError as error:
-            self.failures[SHAPER] = str(error)
-            fact = None
-        self._take_in(fact)
+        self._look()
         self._minors.clear()
         self._unwanted = set(self._held)
         self._due = set(self._wanted)
+
+    def _look(self) -> None:
+        try:
+            self._take_in(self._kernel.read_shaper(self._host))
+        except KernelError as error:
+            self.failures[SHAPER] = str(error)
+            self._take_in(None)
 
     def audit(self, suspects: set[int] | None) -> None:
         """Look again at what failed, and at all if somebody touched the pair.
@@ -114,10 +117,11 @@ class Shaper:
         try:
             self._take_in(self._kernel.make_shaper(self._host))
         except KernelError as error:
+            self._look()  # what there is of it lets everything pass
             self.failures[SHAPER] = str(error)
-            return
         self._due = set(self._wanted)
-        report.add("+" if is_new else "~", f"link {SHAPER}")
+        if self._whole:
+            report.add("+" if is_new else "~", f"link {SHAPER}")
 
     def write(self, report: Report) -> None:
         """Make and change classes of ports; before the rows."""
@@ -136,9 +140,9 @@ class Shaper:
         for minor, reason in failures.items():
             self.failures[devices[minor]] = f"link {devices[minor]}: {reason}"
         done = {minor: device for minor, device in devices.items() if minor not in failures}
-        added = [device for minor, device in done.items() if minor not in self._held]
-        report.add_all("+", "bandwidth from", added)
-        report.add_all("~", "bandwidth from", [d for d in done.values() if d not in added])
+        for verb, is_held in _VERBS:
+            told = [device for minor, device in done.items() if (minor in self._held) == is_held]
+            report.add_all(verb, "bandwidth from", told)
         self._held.update({minor: wanted[minor] for minor in done})
 
     def _place_of(self, device: str) -> int | None:

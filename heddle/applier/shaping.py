@@ -21,9 +21,9 @@ _TICKS_MAX = 2**32 - 1
 # other packet of the port waits behind that.
 _QUEUE_MS = 15
 _QUEUE_MAX = 64 << 20
-# A queue holds a dozen full frames, enough for TCP to keep going when the
+# A queue holds ten full frames, enough for TCP to keep going when the
 # other end is near, and any frame that a network can have.
-_QUEUE_MIN = 20_000
+_QUEUE_MIN = 15_000
 # A larger packet (TCP's are up to 64 KiB, with their headers) than this, or
 # than the whole queue, is cut into its segments; no whole one is larger.
 _PIECE_MAX = 72 << 10

@@ -116,18 +116,23 @@ class Bandwidth:
         shaper, shaped = (end.ifindex for end in ends)
         self._carry_out([links.adopt(index, ALIAS, _MTU) for index in (shaper, shaped)])
         _silence()
-        for error in self._guard.restore([shaped]).values():
-            raise KernelError(f"link {SHAPED}: {error.strerror}") from error
+        self._restore_guard(shaped)
+        self._carry_out([links.change(index, up=True) for index in (shaped, shaper)])
         if not _has_root(self._qdiscs([shaper])[shaper], self._handle, 0):
             self._carry_out(
                 [messages.remove_root(shaper), messages.add_root(shaper, self._handle, 0)]
             )
         self._carry_out([messages.put_class(shaper, self._handle, 0, _HOST, host)])
-        self._carry_out([links.change(index, up=True) for index in (shaped, shaper)])
         found = self.read_shaper(host)
         if found is None or not found.whole:
             raise KernelError(f"link {SHAPER} was altered as it was made")
         return found
+
+    def _restore_guard(self, shaped: int) -> None:
+        """Without our program what comes out would reach the host itself."""
+        for error in self._guard.restore([shaped]).values():
+            self._netlink.batch([links.change(shaped, up=False)])
+            raise KernelError(f"link {SHAPED}: {error.strerror}") from error
 
     def remove_shaper(self, index: int, minors: Sequence[int]) -> None:
         """Remove the pair when what waits in classes has left. KernelError."""

@@ -136,3 +136,10 @@ def test_a_wrong_setting_of_the_host_is_told(lab: Lab) -> None:
     (folder / "heddle.toml").write_text('capacity = "1gbit"\n')
     lab.heddle("up", topology(lab, a=FROM_A[0]))
     assert "class htb 1:ffff root rate 1Gbit ceil 1Gbit" in limits(lab)
+
+
+def test_down_leaves_nothing(lab: Lab) -> None:
+    file = topology(lab, a=FROM_A[0], b=TO_B[0])
+    lab.heddle("up", file)
+    lab.heddle("down", file)
+    assert lab.leftovers() == []

@@ -166,6 +166,17 @@ def test_a_refused_limit_leaves_the_port_open_and_is_tried_again() -> None:
     assert_holds(kernel, state)
 
 
+def test_a_shaper_without_classes_lets_everything_pass() -> None:
+    kernel = FakeKernel(refuse=lambda step: step.startswith(("shaper ~", "allowance")))
+    applier = Applier(kernel)
+    state = host_state([SENDER])
+    assert applier.synchronize(state).failures.keys() == {SHAPER, SENDER.device}
+    assert len(kernel.tables["ports"]) == 1
+    kernel.refuse = lambda step: False
+    assert not applier.audit().failures
+    assert_holds(kernel, state)
+
+
 def test_another_capacity_changes_the_class_of_the_host_at_the_next_start() -> None:
     kernel, _, state = applied(SENDER)
     Applier(kernel, 500 * MEGABIT).synchronize(state)
