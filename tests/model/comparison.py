@@ -6,13 +6,17 @@ from collections import Counter
 from collections.abc import Iterable
 from random import Random
 
+from changes import Changes
 from model_board import ModelBoard, Observed, Tally
 from packet_diff import assert_same_frame
 from reference.ends import Outcome, Verdict
 from reference.world import World
 from traffic import Sent, Traffic
 
-from heddle.intent.model import AnyResource
+from heddle.intent.model import AnyResource, Port
+
+CHANGE_SHARE = 0.04
+PATIENCE = 0.8  # seconds
 
 
 class Comparison:
@@ -24,20 +28,47 @@ class Comparison:
         board.load(self.objects)
         self.world = World(self.objects)
         self.outcomes = Counter[str]()
+        self._has_limits = any(isinstance(o, Port) and o.connections_max for o in self.objects)
+        self._started = board.now()
         self._tally = Tally(Counter(), Counter(), Counter())
         self._log: list[str] = []
 
     def send_all(self, seeds: Iterable[int]) -> None:
-        """A packet for each seed; none for 0, to which hypothesis shrinks."""
+        """A packet for each seed, or a change of intent; nothing for 0, to which
+        hypothesis shrinks."""
         traffic = Traffic(self.world.topology)
-        for seed in seeds:
-            if seed:
-                self.send(traffic.next(Random(seed)))  # noqa: S311 - packets, no secrets
+        changes = Changes(self.objects)
+        for seed in filter(None, seeds):
+            if self._is_too_late():
+                return
+            random = Random(seed)  # noqa: S311 - packets, no secrets
+            if random.random() < CHANGE_SHARE:
+                before, after = changes.next(random)
+                if before is not None or after is not None:
+                    self.change(before, after)
+            else:
+                self.send(traffic.next(random))
+
+    def _is_too_late(self) -> bool:
+        """Near its limit a port loses unsettled connections after a second at the
+        earliest: the model does not say which. A machine too busy to come so far in
+        time compares what it can."""
+        return self._has_limits and self.board.now() - self._started > PATIENCE
+
+    def change(self, before: AnyResource | None, after: AnyResource | None) -> None:
+        """One object becomes another (None: is not there)."""
+        self.objects = [o for o in self.objects if o is not before]
+        self.objects += [after] if after is not None else []
+        self.board.change(before, after)
+        self.world.change(self.objects)
+        self._log.append(f"{before} becomes {after}")
 
     def send(self, sent: Sent) -> Outcome:
         expected = self.world.send(sent.port, sent.frame, self.board.now(), sent.gso_size)
         observed = self.board.send(sent.port, sent.frame, sent.gso_size)
-        self._log.append(f"{sent.port}: {sent.frame[:74].hex()} -> {expected.verdict.value}")
+        self._log.append(
+            f"{sent.port}: {sent.frame[:74].hex()} -> {expected.reason or expected.verdict.value}"
+        )
         self._count(sent, expected)
         try:
             _compare(expected, observed)

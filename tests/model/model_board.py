@@ -247,5 +247,5 @@ def open_board() -> Iterator[ModelBoard]:
         taps = [lab.tap() for _ in range(TAPS)]
         veths = [lab.veth() for _ in range(VETHS)]
         for device in taps + veths:
-            lab.attach(device, str(pin_dir(host) / "from_vm"))
+            lab.attach(device.name, str(pin_dir(host) / "from_vm"))
         yield ModelBoard(datapath, taps, veths)

@@ -34,7 +34,7 @@ from heddle.intent.model import (
 
 Draw = st.DrawFn
 VRRP_MAC = "00:00:5e:00:01:01"
-PROTOCOLS = (None, None, 1, 6, 6, 17, 17, 132, 47)
+PROTOCOLS = (None, None, None, 1, 6, 6, 17, 132, 47)
 
 
 @dataclass
@@ -138,15 +138,31 @@ def _groups(draw: Draw, plan: _Plan) -> None:
         group = SecurityGroup(id=f"g{number}", name=f"g{number}", number=number, stateful=stateful)
         plan.groups.append(group)
     for group in plan.groups:
-        for _ in range(draw(st.integers(1, 5))):
+        # Most let out all, as Neutron's groups do; the rest is chance.
+        for version in (4, 6):
+            if draw(st.integers(0, 4)) > 0:
+                _add_rule(plan, group, version, Direction.FROM_VM, {})
+        for _ in range(draw(st.integers(0, 5))):
             _rule(draw, plan, group)
 
 
 def _rule(draw: Draw, plan: _Plan, group: SecurityGroup) -> None:
-    version = _of(draw, 4, 6)
+    version = _of(draw, 4, 4, 6)
     protocol = _of(draw, *PROTOCOLS)
     if protocol == 1 and version == 6:
         protocol = 58
+    fields = {
+        "protocol": protocol,
+        **_port_range(draw, protocol),
+        **_remote(draw, plan, version),
+    }
+    direction = _of(draw, Direction.TO_VM, Direction.TO_VM, Direction.FROM_VM)
+    _add_rule(plan, group, version, direction, fields)
+
+
+def _add_rule(
+    plan: _Plan, group: SecurityGroup, version: object, direction: object, fields: dict[str, object]
+) -> None:
     number = 1 + sum(isinstance(o, SecurityGroupRule) for o in plan.others)
     plan.others.append(
         SecurityGroupRule(
@@ -154,11 +170,9 @@ def _rule(draw: Draw, plan: _Plan, group: SecurityGroup) -> None:
             name=f"rule{number}",
             number=number,
             security_group_id=group.id,
-            direction=_of(draw, Direction.FROM_VM, Direction.TO_VM),
+            direction=direction,
             ip_version=version,
-            protocol=protocol,
-            **_port_range(draw, protocol),
-            **_remote(draw, plan, version),
+            **fields,
         )
     )
 
@@ -180,7 +194,7 @@ def _port_range(draw: Draw, protocol: object) -> dict[str, object]:
 
 
 def _remote(draw: Draw, plan: _Plan, version: object) -> dict[str, object]:
-    kind = _of(draw, "any", "any", "prefix", "group", "addresses")
+    kind = _of(draw, "any", "any", "any", "prefix", "group", "addresses")
     if kind == "prefix":
         prefixes = {
             4: ("0.0.0.0/0", "10.1.0.0/24", "10.2.0.0/28", "10.0.0.0/8", "10.1.0.11/32"),
@@ -267,7 +281,7 @@ def _interface(plan: _Plan, router: int, where: int) -> RouterInterface:
 
 def _routers(draw: Draw, plan: _Plan) -> None:
     """Router 1 joins networks 1 and 2; router 2, if there is one, 2 and 3."""
-    count = draw(st.integers(0, 2))
+    count = _of(draw, 1, 2, 1, 2, 0)
     for router, joined in ((1, (1, 2)), (2, (2, 3))):
         wheres = [where for where in joined if where <= len(plan.networks)]
         if router > count or not wheres:

@@ -127,16 +127,19 @@ class Traffic:
             if port is not here
             and any(a.version == version for a in self._topology.addresses_of(port))
         ]
-        if others and random.random() < 0.92:
+        near = [port for port in others if port.network_id == here.network_id]
+        if near and random.random() < 0.5:
+            others = near
+        if others and random.random() < 0.95:
             there = random.choice(others)
             return there, self._own(random, there, version)
         far = {4: ("10.9.0.5", "10.9.1.5", "8.8.8.8", "10.3.0.5"), 6: ("fd00:9::5", "2001:db8::5")}
         return None, ip_address(random.choice(far[version]))
 
     def _say(self, random: Random, talk: Talk, flags: int, *, is_reply: bool) -> Sent:
-        size = random.choice((0, 0, 8, 100, 100, 1200, 1450, 2000))
+        size = random.choice((0, 0, 8, 8, 100, 100, 1200, 1450, 2000))
         segment = _segment(talk, flags, bytes(size), is_reply=is_reply)
-        ttl = random.choice((64, 64, 64, 64, 64, 255, 1, 2, 3, 0))
+        ttl = random.choice((64,) * 16 + (255, 1, 2, 3, 0))
         frame = self._frame(random, talk, segment, ttl=ttl, tos=random.choice((0, 1, 0xB8, 3)))
         gso = random.choice((500, 1200, 1400)) if size > 1000 and random.random() < 0.5 else 0
         return Sent(talk.ends[0].id, frame, gso)

@@ -179,12 +179,15 @@ class Connections:
         opened = Connection(
             packet.port.id, receiver, direction, tracked, _first_state(packet, tracked), now
         )
-        self._by_end[packet.port.id, direction] = opened
+        self._put((packet.port.id, direction), opened)
         if tracked:
-            back = (receiver, direction.reversed())
-            if back in self._by_end:
-                self.end(self._by_end[back])
-            self._by_end[back] = opened
+            self._put((receiver, direction.reversed()), opened)
+
+    def _put(self, end: tuple[str, Tuple], opened: Connection) -> None:
+        """In place of whatever had the same addresses there."""
+        if end in self._by_end:
+            self.end(self._by_end[end])
+        self._by_end[end] = opened
 
     def end(self, connection: Connection) -> None:
         ends = [

@@ -21,6 +21,7 @@ DHCP6_CLIENT, DHCP6_SERVER = 546, 547
 ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT = 133, 134
 NEIGHBOR_SOLICITATION, NEIGHBOR_ADVERTISEMENT, REDIRECT = 135, 136, 137
 SOURCE_LINK_LAYER, TARGET_LINK_LAYER = 1, 2
+ARP_BYTES = 28  # over Ethernet and IPv4
 ND_OPTIONS_MAX = 8
 MLD = (131, 132, 143)  # report, done (RFC 2710); report (RFC 3810)
 
@@ -30,6 +31,8 @@ def guard(topology: Topology, packet: Packet) -> None:
     that names it: whatever else comes from one, the MAC is what is wrong."""
     if not packet.port.port_security:
         return
+    if packet.is_arp and len(packet.frame) < wire.ETHERNET + ARP_BYTES:
+        raise Dropped("MALFORMED")
     try:
         if packet.is_arp:
             _guard_arp(topology, packet)
@@ -100,9 +103,7 @@ def _may_be_unspecified(packet: Packet) -> bool:
 
 def _guard_arp(topology: Topology, packet: Packet) -> None:
     """RFC 826 over Ethernet; a probe has no sender yet (RFC 5227 2.1.1)."""
-    message = packet.frame[wire.ETHERNET : wire.ETHERNET + 28]
-    if len(message) < 28:
-        raise Dropped("MALFORMED")
+    message = packet.frame[wire.ETHERNET : wire.ETHERNET + ARP_BYTES]
     *kinds, operation = struct.unpack_from("!HHBBH", message)
     if kinds != [1, wire.IPV4, 6, 4] or operation not in (1, 2):
         raise Dropped("MALFORMED")

@@ -45,7 +45,7 @@ class Judge:
             return
         if isinstance(way, ToPort) and way.drop is None:
             self._judge_between(packet, way, now)
-        elif not self._is_known(packet, now) and not self._may_leave(packet, way):
+        elif not self._is_known(packet, way, now) and not self._may_leave(packet, way):
             raise Dropped("POLICY_FROM_VM")
 
     def may_enter(self, packet: Packet, receiver: Port) -> bool:
@@ -59,16 +59,14 @@ class Judge:
         question = _question(Direction.FROM_VM, packet, packet.destination, way.network)
         return ask(self._topology, packet.port, question) is not Answer.NO
 
-    def _is_known(self, packet: Packet, now: float) -> bool:
-        """Is it a reply in a connection that the sender's end remembers?"""
+    def _is_known(self, packet: Packet, way: Way, now: float) -> bool:
+        """Does it belong to a connection? Who may reply but not open must learn as
+        well that a packet was too big. Whether the rules have changed since is
+        asked when a packet passes."""
         direction = tuple_of(packet)
-        if direction is None:
+        if direction is None or way.drop is None:
             return False
-        found = self._connections.find(packet.port.id, direction, now)
-        if found is None or not found.tracked or not found.is_reply(packet):
-            return False
-        answers = self._opening(found)
-        return answers[1] is Answer.STATEFUL and answers[0] is not Answer.NO
+        return self._connections.find(packet.port.id, direction, now) is not None
 
     def _judge_between(self, packet: Packet, way: ToPort, now: float) -> None:
         if packet.is_orphan:
@@ -113,8 +111,11 @@ class Judge:
             packet.port,
             way.port,
         )
-        _require(answers, packet.port, way.port)
         tracked = Answer.STATEFUL in answers
+        if known is not None and (tracked or Answer.NO in answers):
+            self._connections.end(known)  # the rules are others now
+            known = None
+        _require(answers, packet.port, way.port)
         if tracked and not may_open(packet):
             raise Dropped("CONNECTION_INVALID")
         if known is not None:
@@ -173,6 +174,7 @@ class Judge:
             return False
         from_opener, other = self._opening(connection)
         if Answer.NO in (from_opener, other):
+            self._connections.end(connection)
             return False
         sent_by_opener = quoted == connection.direction
         answers = (from_opener, other) if sent_by_opener else (other, from_opener)

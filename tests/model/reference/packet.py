@@ -84,8 +84,9 @@ class Packet:
     @property
     def largest_segment(self) -> int:
         """Bytes of the largest IP packet that this one is on the wire. What the
-        guest left uncut (GSO) counts as it will be cut."""
-        return self.header_bytes + self.gso_size if self.gso_size else self.l3_bytes
+        guest left uncut (GSO) counts as it will be cut. 0: no IP."""
+        is_uncut = self.gso_size and self.version
+        return self.header_bytes + self.gso_size if is_uncut else self.l3_bytes
 
     @property
     def payload(self) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 from heddle.intent.model import AnyResource, PacketRateLimit, Port
@@ -39,19 +40,18 @@ class World:
         self.places = Places(self.topology)
         self.connections = Connections()
         self._fragments = Fragments()
-        self._budgets = {port: Budget() for port in self.topology.ports}
-        self._sending = {port: Pace() for port in self.topology.ports}
-        self._receiving = {port: Pace() for port in self.topology.ports}
-        self._flooding = {port: Pace() for port in self.topology.ports}
+        self.refill()
 
     def change(self, objects: Iterable[AnyResource]) -> None:
         """Another intent from now on; what was remembered stays so."""
         self.topology = self.places.topology = Topology(objects)
-        for paces in (self._sending, self._receiving, self._flooding):
-            for port in self.topology.ports:
-                paces.setdefault(port, Pace())
-        for port in self.topology.ports:
-            self._budgets.setdefault(port, Budget())
+
+    def refill(self) -> None:
+        """All budgets and rates as if nothing had been sent for long."""
+        self._budgets = defaultdict[str, Budget](Budget)
+        self._sending = defaultdict[str, Pace](Pace)
+        self._receiving = defaultdict[str, Pace](Pace)
+        self._flooding = defaultdict[str, Pace](Pace)
 
     def send(self, port_id: str, frame: bytes, now: float, gso_size: int = 0) -> Outcome:
         """What becomes of a frame from this port; with ``gso_size`` one that the
