@@ -121,6 +121,9 @@ def test_a_drop_names_port_direction_and_groups(host: PolicyHost) -> None:
     assert (report["port"], report["direction"]) == ("c:0", "to_vm")
     assert (report["reason"], report["meaning"]) == ("POLICY_TO_VM", meaning)
     assert "to" not in report
+    text = host.lab.heddle("trace", "a", "c").stdout
+    assert "  policy   drop  (a:0: all from_vm to 0.0.0.0/0)\n" in text
+    assert f"\ndropped: POLICY_TO_VM: c:0, to_vm: {meaning}\nwhat to do: add a rule" in text
 
 
 def test_allowed_flows_name_their_rules(host: PolicyHost) -> None:
@@ -132,6 +135,7 @@ def test_allowed_flows_name_their_rules(host: PolicyHost) -> None:
         assert (read_line(client), echoed(client, "hello")) == ("connected", True)
         (flow,) = [flow for flow in host.flows("c") if flow["state"] == "established"]
         report = host.trace("a", "c", "--tcp", "5001")
+        text = host.lab.heddle("trace", "a", "c", "--tcp", "5001").stdout
     assert (flow["from"], flow["to"], flow["protocol"]) == ("a:0", "c:0", "tcp")
     assert (flow["source"], flow["destination"], flow["destination_port"]) == (A, C, 5001)
     assert flow["packets"] > 1
@@ -139,6 +143,22 @@ def test_allowed_flows_name_their_rules(host: PolicyHost) -> None:
     assert flow["allowed_from_vm_by"] == "all from_vm to 0.0.0.0/0"
     assert flow["allowed_to_vm_by"] == "server to_vm tcp 5001 from 10.1.0.0/24"
     assert report["policy"]["allowed_to_vm_by"] == flow["allowed_to_vm_by"]
+    rules = f"a:0: {flow['allowed_from_vm_by']}; c:0: {flow['allowed_to_vm_by']}"
+    assert f"  policy   allowed  ({rules})\n" in text
+
+
+def test_a_trace_knows_the_connection(host: PolicyHost) -> None:
+    """Its source port is always the same, so a datagram can come before it."""
+    host.apply()
+    send_from = (
+        "import socket, sys; s = socket.socket(type=socket.SOCK_DGRAM)\n"
+        "s.bind(('', int(sys.argv[1]))); s.sendto(b'?', (sys.argv[2], int(sys.argv[3])))"
+    )
+    states = []
+    for source, words in (("a", ("40000", C, "5008")), ("c", ("5008", A, "40000"))):
+        host.lab.exec(source, sys.executable, "-c", send_from, *words)
+        states.append(host.trace("a", "c", "--udp", "5008")["policy"]["connection"])
+    assert states == ["new", "assured"]
 
 
 # ---- what changes while traffic flows ---------------------------------------------
