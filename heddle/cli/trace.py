@@ -133,7 +133,7 @@ def _report(view: View, way: Way, result: Trace) -> dict[str, Any]:
 
 def _policy(view: View, way: Way, result: Trace) -> dict[str, Any]:
     """What the rules of both ends say, as far as they were asked."""
-    state, receiver = result.connection_state, _receiver(view, result)
+    state, receiver = result.connection_state, _receiver(view, way, result)
     return {
         "connection": state.name.removeprefix("CONNECTION_").lower() if state is not None else None,
         "allowed_from_vm_by": allowed_by(view, result.from_rule, way.port),
@@ -141,12 +141,11 @@ def _policy(view: View, way: Way, result: Trace) -> dict[str, Any]:
     }
 
 
-def _receiver(view: View, result: Trace) -> PortName | None:
+def _receiver(view: View, way: Way, result: Trace) -> PortName | None:
     """The port that gets the packet or would get it; None for what is answered
     to its sender, and for copies."""
-    if result.decision("STAGE_DELIVER") == "DECISION_DELIVER_BACK":
-        return None
-    return view.names.of_ifindex(result.to_ifindex)
+    port = view.names.of_ifindex(result.to_ifindex)
+    return None if port == way.port else port
 
 
 def _detail(view: View, way: Way, stage: str, result: Trace) -> str:
@@ -186,7 +185,8 @@ def _policy_detail(view: View, way: Way, result: Trace) -> str:
 
 def _outcome(view: View, way: Way, result: Trace) -> dict[str, Any]:
     if result.drop_reason is not None:
-        outcome = {"delivered": False, **_drop(view, way, result.drop_reason.name, result)}
+        reason = result.drop_reason.name.removeprefix("DROP_")
+        outcome = {"delivered": False, **_drop(view, way, reason, result.blamed_ifindex)}
     else:
         outcome = {"delivered": bool(result.to_ifindex or result.copies)}
     if result.redirected:
@@ -200,15 +200,14 @@ def _outcome(view: View, way: Way, result: Trace) -> dict[str, Any]:
     return outcome
 
 
-def _drop(view: View, way: Way, reason_name: str, result: Trace) -> dict[str, Any]:
+def _drop(view: View, way: Way, name: str, ifindex: int) -> dict[str, Any]:
     """Why it is dropped, and the port whose rules or limits it broke."""
-    name = reason_name.removeprefix("DROP_")
-    blamed = view.names.of_ifindex(result.blamed_ifindex) if result.blamed_ifindex else way.port
+    blamed = view.names.of_ifindex(ifindex) if ifindex else way.port
     groups = blamed.security_groups if blamed else ()
     reason = explain_at(name, groups)
     return {
         "reason": name,
-        "port": blamed.label if blamed else view.names.label(result.blamed_ifindex),
+        "port": blamed.label if blamed else view.names.label(ifindex),
         "direction": "from_vm" if blamed == way.port else "to_vm",
         "security_groups": groups,
         "meaning": reason.meaning,

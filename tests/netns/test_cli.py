@@ -215,6 +215,8 @@ def test_trace_tells_why_not(routed_lab: Lab) -> None:
     ):
         report = json.loads(routed_lab.heddle("trace", "c0", *words, "--json").stdout)
         assert (report["delivered"], report["reason"]) == (False, reason)
+        assert (report["port"], report["direction"]) == ("c0:0", "from_vm")
+        assert report["policy"]["allowed_to_vm_by"] is None
         text = routed_lab.heddle("trace", "c0", *words).stdout
         assert f"dropped: {reason}: " in text
         assert "\nwhat to do: " in text
