@@ -118,9 +118,11 @@ class Compiler:
                 continue
             current = self._index.get(key)
             pair = replaced.get(key, Replaced(current, current))
-            if difference.own:
+            shares_matter = difference.lost or (difference.gained and additions_matter)
+            # Shares that changed while their object did not: rules that named the set did.
+            if difference.own or (shares_matter and key in replaced):
                 networks.update(*map(networks_of, pair))
-            if difference.lost or (difference.gained and additions_matter):
+            if shares_matter:
                 policy += pair
         networks |= self._index.usage.networks_ruled_by(policy)
         before = self._reach.reachable(networks)

@@ -112,7 +112,9 @@ class Usage:
         return any(group_id in self._users for group_id in self._stateless)
 
     def networks_ruled_by(self, resources: Iterable[AnyResource | None]) -> set[str]:
-        """Networks of the local ports on whose rules these objects have a bearing."""
+        """Networks of the local ports on whose rules these objects have a bearing.
+        Ports are left out: as a member of a set, a port counts in its own network
+        alone, so only flows that can reach that are concerned."""
         groups: set[str] = set()
         sets: set[ObjectKey] = set()
         for resource in resources:
@@ -123,8 +125,6 @@ class Usage:
                     groups.add(resource.security_group_id)
                 case AddressGroupEntry():
                     sets.add((Kind.ADDRESS_GROUP, resource.address_group_id))
-                case Port():
-                    sets.update((Kind.SECURITY_GROUP, i) for i in resource.security_group_ids)
         for key in sets:
             groups |= self._namers.get(key, set())
         return {network for group in groups for network in self._users.get(group, ())}

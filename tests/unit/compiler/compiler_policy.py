@@ -28,23 +28,29 @@ def must_touch(before: HostState, after: HostState) -> set[int]:
 
 def _ruled_by(state: HostState, keys: set[RowKey]) -> set[int]:
     """VNIs of the ports whose groups stand in these rows."""
-    groups = {
-        key.key.group for key in keys if isinstance(key.key, PolicyGroupKey) and key.key.group
-    } & _flagged(state, keys)
-    sets: set[int] = set()
+    groups = _flagged(state, keys)
+    groups |= {key.key.group for key in keys if isinstance(key.key, PolicyRuleKey)}
+    vnis = _users(state, groups)
     for key in keys:
-        if isinstance(key.key, PolicyRuleKey):
-            groups.add(key.key.group)
-        elif isinstance(key.key, SetMemberKey):
-            sets.add(key.key.set)
-    for key in state.rows:
-        if isinstance(key.key, PolicyRemoteKey) and key.key.set in sets:
-            groups.add(key.key.group)
+        if isinstance(key.key, SetMemberKey):
+            users = _users(state, _namers(state, key.key.set))
+            vnis |= users & _joined(state, {key.key.network}) if key.key.network else users
+    return vnis
+
+
+def _users(state: HostState, groups: set[int]) -> set[int]:
+    """VNIs of the ports that have one of these groups."""
     return {
         row.network
         for row in state.rows.values()
         if isinstance(row, PortRow) and groups.intersection(row.groups)
     }
+
+
+def _namers(state: HostState, number: int) -> set[int]:
+    """Groups whose rules name the set."""
+    keys = (key.key for key in state.rows)
+    return {key.group for key in keys if isinstance(key, PolicyRemoteKey) and key.set == number}
 
 
 def _flagged(state: HostState, keys: set[RowKey]) -> set[int]:
