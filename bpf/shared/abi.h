@@ -215,7 +215,8 @@ struct neighbor {
 
 /* ---- source_prefixes: what a port may send from besides its own MAC and
  * addresses: prefixes that are routed to it, and allowed address pairs. The
- * value is the IP version, since ::/0 matches IPv4-mapped addresses too. */
+ * value is the IP version, since ::/0 matches IPv4-mapped addresses too; 0 takes
+ * a part out of a shorter prefix. */
 
 struct source_prefix_key {
 	__u32 prefix_bits; /* 96 for ifindex and MAC + 0..128 */

@@ -30,6 +30,7 @@ from heddle.compiler.state import (
     NeighborRow,
     PortRow,
     RowKey,
+    RowValue,
     SourcePrefixKey,
 )
 from heddle.compiler.subnet import SERVES_DHCP6
@@ -39,6 +40,8 @@ from heddle.intent.names import SHAPER, namespace_name, port_alias, tap_name, ve
 
 _SENDER_BITS = 96  # ifindex, MAC and padding
 _SHAPER = Device(SHAPER)
+_LINK_LOCAL = "fe80::/10"
+_NOBODY = 0  # in place of the IP version
 
 
 class Plug(NamedTuple):
@@ -97,11 +100,38 @@ def compile_port(view: View, port: Port) -> Fragment:
     for address, _ in addresses:
         key = AddressKey(vni, mapped(address))
         rows[RowKey("addresses", key)] = NeighborRow(ENDPOINT_PORT, device, mac)
+    rows.update(_source_rows(view, port, device, [address for address, _ in addresses]))
+    return fragment
+
+
+def _source_rows(
+    view: View, port: Port, device: Device, addresses: list[str]
+) -> dict[RowKey, RowValue]:
+    """What the port may send from besides its addresses. Link-local addresses are
+    never routed (RFC 4291 2.5.6): a default route does not let its next hop speak
+    for its neighbors, only a pair does."""
+    mac = mac_bytes(port.mac)
+    link_local, _ = _source(device, mac, _LINK_LOCAL)
+    rows: dict[RowKey, RowValue] = {}
+    for address in addresses:
         for destination in view.routed_to(port.network_id, address):
             rows.update([_source(device, mac, destination)])
+            if _covers_link_local(destination):
+                rows[link_local] = _NOBODY
     for pair in port.address_pairs:
-        rows.update([_source(device, mac_bytes(pair.mac) if pair.mac else mac, pair.cidr)])
-    return fragment
+        sender = mac_bytes(pair.mac) if pair.mac else mac
+        rows.update([_source(device, sender, pair.cidr)])
+        if sender == mac and _covers_link_local(pair.cidr):
+            rows[link_local] = ip_version(_LINK_LOCAL)
+    return rows
+
+
+def _covers_link_local(cidr: str) -> bool:
+    (bits, prefix), (own_bits, link_local) = mapped_prefix(cidr), mapped_prefix(_LINK_LOCAL)
+    shift = 8 * len(prefix) - bits
+    return (
+        bits <= own_bits and int.from_bytes(prefix) >> shift == int.from_bytes(link_local) >> shift
+    )
 
 
 def _source(device: Device, mac: bytes, cidr: str) -> tuple[RowKey, int]:

@@ -210,6 +210,8 @@ def test_routed_prefixes_may_be_sent_from() -> None:
     assert {key.key: row for key, row in rows.items() if key.table == "source_prefixes"} == {
         SourcePrefixKey(96 + 96 + 16, DEVICE, MAC, mapped("10.9.0.0")): 4,
         SourcePrefixKey(96, DEVICE, MAC, bytes(16)): 6,
+        # Of what ::/0 holds, link-local addresses stay whose they are.
+        SourcePrefixKey(96 + 10, DEVICE, MAC, bytes.fromhex("fe80").ljust(16, b"\0")): 0,
     }
 
 
@@ -223,7 +225,9 @@ def test_address_pairs_may_be_sent_from() -> None:
     objects = [
         *(o for o in dual_stack(1) if o.kind != "router"),
         # The port is next hop of what a pair allows as well: one row.
-        router(interface(1), routes=(static("10.9.0.0/16", "10.1.0.2"),)),
+        router(
+            interface(1), routes=(static("10.9.0.0/16", "10.1.0.2"), static("::/0", "fd00:1::2"))
+        ),
         machine(),
         port(1, 2, address_pairs=pairs),
     ]
@@ -234,6 +238,7 @@ def test_address_pairs_may_be_sent_from() -> None:
         SourcePrefixKey(96 + 112, DEVICE, MAC, mapped("10.9.0.0")): 4,
         SourcePrefixKey(96 + 124, DEVICE, virtual, mapped("10.1.0.0")): 4,
         SourcePrefixKey(96, DEVICE, MAC, bytes(16)): 6,
+        SourcePrefixKey(96 + 10, DEVICE, MAC, bytes.fromhex("fe80").ljust(16, b"\0")): 6,
     }
 
 
