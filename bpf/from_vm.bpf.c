@@ -122,7 +122,7 @@ static __always_inline int leave_shaper(struct __sk_buff *skb, struct packet *pa
 	__u32 ifindex = skb->mark & ~SHAPED_MARK_MASK;
 	struct port *to = find_port(ifindex);
 
-	skb->mark = 0;
+	skb->mark = skb->priority = 0; /* which is no class of the receiver's qdisc */
 	if (to)
 		return redirect_to(ifindex, delivers_to_peer(to));
 	__builtin_memset(packet, 0, sizeof(*packet));
@@ -139,7 +139,7 @@ static __always_inline __u32 sender_of(struct __sk_buff *skb)
 
 	if ((skb->mark & SHAPED_MARK_MASK) != SHAPED_FLOOD_MARK)
 		return skb->ifindex;
-	skb->mark = 0;
+	skb->mark = skb->priority = 0;
 	return ifindex;
 }
 

@@ -77,6 +77,7 @@ struct packet {
 	__u8 via[ADDRESS_BYTES];
 	struct flow_key opener; /* of the connection it belongs to */
 	struct flow_key other; /* of the direction that it does not take */
+	struct flow_key own; /* of an ICMP error, while that of what it quotes is in hand */
 	bool is_reply;
 	bool is_announcement; /* of an address that moves: all ports hear it */
 	bool is_movable; /* its destination may speak up at another port any time */

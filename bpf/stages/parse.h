@@ -151,14 +151,13 @@ __noinline int parse_extensions(struct __sk_buff *skb, struct packet *packet)
 
 	if (!packet)
 		return -1;
-	for (int i = 0; i <= EXTENSION_HEADERS_MAX; i++) {
+	for (int i = 0; i < EXTENSION_HEADERS_MAX; i++) {
 		__u8 next = packet->key.l4_protocol;
 		__u8 header[8];
 
 		if (!is_extension(next))
 			return offset;
-		if (i == EXTENSION_HEADERS_MAX ||
-		    offset + sizeof(header) > ETHERNET_BYTES + packet->l3_bytes ||
+		if (offset + sizeof(header) > ETHERNET_BYTES + packet->l3_bytes ||
 		    bpf_skb_load_bytes(skb, offset, header, sizeof(header)))
 			return -1;
 		packet->key.l4_protocol = header[0];
@@ -179,7 +178,7 @@ __noinline int parse_extensions(struct __sk_buff *skb, struct packet *packet)
 			offset += (header[1] + 1) * 8;
 		}
 	}
-	return -1;
+	return is_extension(packet->key.l4_protocol) ? -1 : offset;
 }
 
 /* Ports behind extension headers: pull what may lie outside the linear part. */

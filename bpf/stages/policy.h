@@ -75,15 +75,17 @@ static __always_inline bool load_quoted6(struct __sk_buff *skb, const struct pac
 	return true;
 }
 
-/* The key that a reply to the quoted packet has. False unless the error goes to
- * the sender of that packet. */
-static __always_inline bool load_quoted(struct __sk_buff *skb, const struct packet *packet,
-					struct flow_key *quoted)
+/* Take the key in hand that a reply to the quoted packet has. False unless the
+ * error goes to the sender of that packet. */
+__noinline int load_quoted(struct __sk_buff *skb, struct packet *packet)
 {
-	__u32 offset = packet->l4_offset + sizeof(struct icmp_header), l4 = 0;
 	struct flow_key key = {};
 	__be16 ports[4] = {};
+	__u32 offset, l4 = 0;
 
+	if (!packet)
+		return false;
+	offset = packet->l4_offset + sizeof(struct icmp_header);
 	if (!(is_ipv4(packet) ? load_quoted4(skb, packet, offset, &key, &l4) :
 				load_quoted6(skb, packet, offset, &key, &l4)))
 		return false;
@@ -110,7 +112,8 @@ static __always_inline bool load_quoted(struct __sk_buff *skb, const struct pack
 		key.source_port_be = ports[1];
 		key.destination_port_be = ports[0];
 	}
-	*quoted = key;
+	packet->own = packet->key;
+	packet->key = key;
 	return true;
 }
 
@@ -507,15 +510,12 @@ static __always_inline int judge_quoted(struct packet *packet)
 __noinline int judge_related(struct __sk_buff *skb)
 {
 	struct packet *packet = packet_in_hand();
-	struct flow_key own, quoted;
 	int stateless;
 
-	if (!packet || !load_quoted(skb, packet, &quoted))
+	if (!packet || !load_quoted(skb, packet))
 		return -1;
-	own = packet->key;
-	packet->key = quoted;
 	stateless = judge_quoted(packet);
-	packet->key = own;
+	packet->key = packet->own;
 	return stateless < 0 ? -1 : judge_reply(packet, stateless, DECISION_POLICY_RELATED);
 }
 

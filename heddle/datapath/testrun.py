@@ -29,6 +29,7 @@ def run(
     *,
     ifindex: int,
     mark: int = 0,
+    priority: int = 0,
     gso_size: int = 0,
     gso_segments: int = 0,
     repeat: int = 1,
@@ -43,6 +44,7 @@ def run(
         "struct skb *",
         {
             "mark": mark,
+            "priority": priority,
             "ifindex": ifindex,
             "ingress_ifindex": ifindex,
             "gso_size": gso_size,

@@ -95,13 +95,14 @@ def test_what_is_dropped_does_not_go_through_it(board: Switchboard) -> None:
 
 
 def test_the_mark_says_where_to(board: Switchboard) -> None:
-    """Nothing is asked or counted again."""
+    """Nothing is asked or counted again, and no mark or class stays with it."""
     write_group(board.world, 7, [])
     board.world.write_port(WEB2, groups=[7])
     frame = between(WEB1, WEB2, 4, udp())
     before = board.state()
-    result = board.run("gate", frame, mark=mark_to(board, WEB2))
-    assert (result.verdict, result.mark, result.frame) == (TC_ACT_REDIRECT, 0, bytes(frame))
+    result = board.run("gate", frame, mark=mark_to(board, WEB2), priority=1 << 16 | 2)
+    assert (result.verdict, result.frame) == (TC_ACT_REDIRECT, bytes(frame))
+    assert (result.mark, result.priority) == (0, 0)
     assert board.state() == before
 
 
@@ -115,7 +116,9 @@ def test_destination_that_left_while_the_frame_waited(board: Switchboard) -> Non
 def test_a_flood_is_copied_behind_it(board: Switchboard) -> None:
     """In the name of the port that sent it, whose packet was counted before."""
     shape(board, WEB1, board.devices["gate"].ifindex)
-    board.run("gate", flood(), mark=mark_to(board, WEB1, "SHAPED_FLOOD_MARK"))
+    mark = mark_to(board, WEB1, "SHAPED_FLOOD_MARK")
+    result = board.run("gate", flood(), mark=mark, priority=1 << 16 | 2)
+    assert (result.mark, result.priority) == (0, 0)
     for name in ("web2", "web3"):
         assert board.devices[name].read() == bytes(flood())
     assert board.counters(WEB1.slot)["from_vm_packets"] == 0
