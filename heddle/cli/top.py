@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from heddle.cli.options import add_json, describe, require_root
 from heddle.cli.table import render, render_json
@@ -35,8 +35,8 @@ _HEADERS = (
 def configure(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
-        "Show live traffic rates by port, the busiest first, and the connections that it has\n"
-        "opened. Works with the agent dead.",
+        "Show live traffic rates by port, the busiest first, and the connections that each has\n"
+        "opened and may have open. Works with the agent dead.",
         ("heddle top", "refresh every second until Ctrl-C"),
         ("heddle top --interval 5", "over five seconds each"),
         ("heddle top --once --json", "one reading, for programs"),
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
             before = read_ports(datapath)
             time.sleep(interval)
             rates = rates_between(before, read_ports(datapath))
-            reading = Reading(View().names, rates, read_usage(datapath))
+            reading = Reading(View(), rates, read_usage(datapath))
             _print(reading, as_json=arguments.json, once=once)
             if once:
                 return 0
@@ -66,12 +66,17 @@ def run(arguments: argparse.Namespace) -> int:
         datapath.close()
 
 
-class Reading(NamedTuple):
+class Reading:
     """What one table shows."""
 
-    names: PortNames
-    rates: Mapping[int, Rates]
-    usage: Usage
+    def __init__(self, view: View, rates: Mapping[int, Rates], usage: Usage) -> None:
+        self.names: PortNames = view.names
+        self.rates = rates
+        self.usage = usage
+        self._wanted = {
+            view.status(port).get("ifindex"): port.get("connections_max", 0)
+            for port in view.of_kind("port")
+        }
 
     def busiest(self) -> list[tuple[int, Rates]]:
         """Devices and their rates."""
@@ -79,9 +84,10 @@ class Reading(NamedTuple):
             self.rates.items(), key=lambda entry: -(entry[1].from_vm_bits + entry[1].to_vm_bits)
         )
 
-    def connections(self, ifindex: int) -> int:
-        """How many a port has opened."""
-        return self.usage.by_ifindex.get(ifindex, 0)
+    def connections(self, ifindex: int) -> tuple[int, int]:
+        """How many a port has opened, and how many it may have now."""
+        limit = self.usage.limit(self._wanted.get(ifindex, 0))
+        return self.usage.by_ifindex.get(ifindex, 0), limit
 
 
 def _print(reading: Reading, *, as_json: bool, once: bool) -> None:
@@ -100,13 +106,15 @@ def _row(reading: Reading, ifindex: int, rate: Rates) -> tuple[object, ...]:
     port = reading.names.of_ifindex(ifindex)
     network = port.network if port else None
     scaled = (_scaled(value) for value in rate)
-    return reading.names.label(ifindex), network, *scaled, reading.connections(ifindex)
+    used, limit = reading.connections(ifindex)
+    return reading.names.label(ifindex), network, *scaled, f"{used}/{limit}"
 
 
 def _as_json(reading: Reading, ifindex: int, rate: Rates) -> dict[str, Any]:
     fields = {name: round(value, 1) for name, value in rate._asdict().items()}
-    label, connections = reading.names.label(ifindex), reading.connections(ifindex)
-    return {"port": label, "ifindex": ifindex, **fields, "connections": connections}
+    used, limit = reading.connections(ifindex)
+    connections = {"connections": used, "connections_limit": limit}
+    return {"port": reading.names.label(ifindex), "ifindex": ifindex, **fields, **connections}
 
 
 def _scaled(value: float) -> str:

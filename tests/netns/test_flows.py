@@ -95,7 +95,10 @@ def test_a_port_at_its_limit_is_said_everywhere(at_its_limit: Lab) -> None:
     assert re.search(rf"^flow table +full +{trouble}$", doctor.stdout, re.MULTILINE)
     assert doctor.returncode == 1
     rows = json.loads(lab.heddle("top", "--json").stdout)
-    assert {row["port"]: row["connections"] for row in rows} == {"c0:0": LIMIT, "c1:0": 0}
+    used = {row["port"]: (row["connections"], row["connections_limit"]) for row in rows}
+    assert used == {"c0:0": (LIMIT, LIMIT), "c1:0": (0, CAPACITY - LIMIT)}
+    text = lab.heddle("top", "--once").stdout
+    assert re.search(rf"^c0:0 .* {LIMIT}/{LIMIT}$", text, re.MULTILINE)
     drops = {row["reason"]: row for row in json.loads(lab.heddle("drops", "--json").stdout)}
     assert (drops["CONNECTION_LIMIT"]["port"], drops["CONNECTION_LIMIT"]["packets"]) == ("c0:0", 5)
     report = json.loads(lab.heddle("trace", "c0", "c1", "--tcp", "80", "--json").stdout)
