@@ -12,8 +12,8 @@ from bench.policy_rules import RuleBook
 from bench.report import Figure, Measured, at_least
 from bench.rounds import interleave, medians, ratio
 
-ROUNDS = 11
-MILLISECONDS = 250
+ROUNDS = 15
+MILLISECONDS = 150
 FLOWS = 10
 MANY = 10_000
 
