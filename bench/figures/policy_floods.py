@@ -23,7 +23,7 @@ GUARANTEE = 500  # Mbit/s
 MILLISECONDS = 1500
 HEIGHT_SECONDS = 0.8  # after which a flood has done what harm it can
 FLOOD_MILLISECONDS = 3500
-BROADCAST = ("ff:ff:ff:ff:ff:ff", "255.255.255.255")
+BROADCAST = ("ff:ff:ff:ff:ff:ff", "10.83.1.255")  # of the senders' subnet, which rules allow
 _UDP, _TCP = 17, 6
 
 
