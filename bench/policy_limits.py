@@ -4,9 +4,11 @@ them, and to measure what they let through."""
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from bench.commands import BenchError, run
 from bench.meters import meter
@@ -83,16 +85,22 @@ def _tokens(rate: str) -> tuple[str, ...]:
     return ("rate", rate, "burst", str(default_burst(parse_bit_rate(rate))))
 
 
-def goodput_and_ping(pair: Pair, milliseconds: int) -> tuple[float, float]:
-    """Bits per second of a TCP stream, and ms that a ping takes past it."""
+class Stream(NamedTuple):
+    """What a TCP stream brings, and how long a ping takes past it."""
+
+    bits_per_second: float
+    ping_ms: float
+
+
+def stream_and_ping(pair: Pair, milliseconds: int) -> Stream:
+    """Both at the same time."""
     with ThreadPoolExecutor(1) as beside:
         ping = beside.submit(_ping, pair, milliseconds - _SETTLE_MILLISECONDS)
-        return stream(pair, milliseconds), ping.result()
+        return Stream(stream(pair, milliseconds), ping.result())
 
 
 def _ping(pair: Pair, milliseconds: int) -> float:
-    wait = _SETTLE_MILLISECONDS / 2000
-    run_in(pair.sender, "sleep", str(wait))
+    time.sleep(_SETTLE_MILLISECONDS / 2000)
     count = int(milliseconds / 1000 / _PING_SECONDS)
     told = run_in(
         pair.sender, "ping", "-q", "-i", str(_PING_SECONDS), "-c", str(count), pair.receiver_ip

@@ -18,11 +18,14 @@ _TICK_NS = 64
 _TICKS_MAX = 2**32 - 1
 
 # How long a packet may wait in a full queue. A TCP stream fills it, and every
-# other packet of the port waits behind that.
-_QUEUE_MS = 15
+# other packet of the port waits behind that. At least 3 ms; slow ports get up to
+# 12, but not more bytes than that: one of TCP's largest packets and most of another.
+_QUEUE_MS = 3
+_SLOW_QUEUE_MS = 12
+_SLOW_QUEUE = 110_000
 _QUEUE_MAX = 64 << 20
-# A queue holds ten full frames, enough for TCP to keep going when the
-# other end is near, and any frame that a network can have.
+# A queue holds ten full frames, enough for TCP to keep going when the other
+# end is near, and any frame that a network can have.
 _QUEUE_MIN = 15_000
 # A larger packet (TCP's are up to 64 KiB, with their headers) than this, or
 # than the whole queue, is cut into its segments; no whole one is larger.
@@ -88,8 +91,14 @@ def _allowance(rate: int, ceil: int, burst: int) -> Allowance:
         ceil=ceil,
         burst=_ticks(burst, rate),
         ceil_burst=_ticks(burst, ceil),
-        queue=min(max(ceil * _QUEUE_MS // 1000, _QUEUE_MIN), _QUEUE_MAX),
+        queue=_queue(ceil),
     )
+
+
+def _queue(ceil: int) -> int:
+    """Bytes that may wait."""
+    slow = min(ceil * _SLOW_QUEUE_MS // 1000, _SLOW_QUEUE)
+    return min(max(ceil * _QUEUE_MS // 1000, slow, _QUEUE_MIN), _QUEUE_MAX)
 
 
 def _burst_of(rate: int) -> int:
