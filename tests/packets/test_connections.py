@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from packet_rules import anything, write_group
+from packet_rules import TCP, Member, Rule, anything, write_group, write_set
 from packet_shapes import forwarded, switched
 from packet_talk import between, ping, pong, talk, tcp, udp
 from packet_world import DB1, GATE, LONE, LONE1, MAIN_WEB, WEB1, WEB2, WEB3, Nic
@@ -350,6 +350,28 @@ def test_what_is_no_longer_allowed_ends(
     assert strict.drop_count(end, reason)["packets"] == 1
     assert (strict.flows(), strict.usage(WEB1.slot)) == ([], 0)
     assert dict(strict.rows("total_usage"))[0]["connections"] == 0
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("who", SIDES)
+def test_an_answer_is_judged_by_the_rules_for_its_question(
+    board: Switchboard, who: str, version: int
+) -> None:
+    """Of peers, ports and networks as the opener saw them, whoever sends next."""
+    write_set(board.world, 5, [Member(WEB1.address(version), WEB1.network.vni)])
+    to_db1 = Rule(11, "FROM_VM", version, TCP, ports=(80, 80), remote=DB1.address(version))
+    from_web1 = Rule(12, "TO_VM", version, TCP, ports=(80, 80), remote=5)
+    write_group(board.world, SENDS, [to_db1])
+    write_group(board.world, RECEIVES, [from_web1])
+    board.world.write_port(WEB1, groups=[SENDS])
+    board.world.write_port(DB1, groups=[RECEIVES])
+    opened(board, version)
+    for nic in (WEB1, DB1):
+        board.world.advance_epoch(nic.network)
+    source, destination, *ports = SIDES[who]
+    frame = between(source, destination, version, tcp("PA", *ports))
+    assert talk(board, frame, source, destination) == ("REPLY" if who == "db1" else "ALLOWED")
+    assert (board.connection().from_rule, board.connection().to_rule) == (11, 12)
 
 
 def test_rules_of_a_new_policy_are_named(strict: Switchboard) -> None:
