@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from packet_diff import assert_same_frame
 from packet_lab import Device, Lab
-from packet_world import CONTAINERS, NICS, STRANGER, World
+from packet_rules import RECEIVES, SENDS, anything, write_group
+from packet_world import CONTAINERS, DB1, NICS, STRANGER, WEB1, World
 from scapy.packet import Packet
 
 from heddle.datapath.flows import Connection, read_connections
@@ -182,6 +183,10 @@ class Switchboard:
         rows = [value.unpack(each) for each in values]
         return {name: sum(row[name] for row in rows) for name in ("packets", "bytes")}
 
+    def total_usage(self) -> int:
+        """Connections that count for all ports."""
+        return dict(self.rows("total_usage"))[0]["connections"]  # type: ignore[no-any-return]
+
     # ---- between tests --------------------------------------------------
 
     def reset(self) -> None:
@@ -239,3 +244,14 @@ def send(board: Switchboard) -> Callable[..., Sent]:
 @pytest.fixture
 def world(board: Switchboard) -> World:
     return board.world
+
+
+@pytest.fixture
+def strict(board: Switchboard) -> Switchboard:
+    """web1 may only send and db1 only be sent to, so that all that db1 sends passes
+    because of a connection or not at all."""
+    write_group(board.world, SENDS, [r for r in anything() if r.direction == "FROM_VM"])
+    write_group(board.world, RECEIVES, [r for r in anything() if r.direction == "TO_VM"])
+    board.world.write_port(WEB1, groups=[SENDS])
+    board.world.write_port(DB1, groups=[RECEIVES])
+    return board

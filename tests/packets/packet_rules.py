@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 FROM_VM, TO_VM = "FROM_VM", "TO_VM"
 TCP, UDP, ICMP, ICMPV6, SCTP, GRE = 6, 17, 1, 58, 132, 47
 TableRow = tuple[str, Row, Row]  # table, key, value
+# Security groups that allow one direction (conftest.strict).
+SENDS, RECEIVES = 2, 3
 _ANYBODY = {4: "0.0.0.0/0", 6: "::/0"}
 
 

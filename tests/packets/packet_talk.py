@@ -53,6 +53,24 @@ def pong(version: int, identifier: int = 7) -> Packet:
     return ICMPv6EchoReply(id=identifier, seq=1, data=bytes(32))
 
 
+PORTS = b"\x9c\x40\x00\x50"  # 40000 to 80
+SWAPPED = PORTS[2:] + PORTS[:2]
+
+
+def other(version: int, protocol: int, payload: bytes) -> tuple[dict[str, int], Packet]:
+    return {("proto" if version == 4 else "nh"): protocol}, Raw(payload + bytes(28))
+
+
+def question_and_answer(kind: str, version: int) -> list[tuple[dict[str, int], Packet]]:
+    """Fields of the IP header and payload, from web1 and from db1."""
+    if kind == "udp":
+        return [({}, udp(40000, 53)), ({}, udp(53, 40000))]
+    if kind == "echo":
+        return [({}, ping(version)), ({}, pong(version))]
+    number = {"sctp": 132, "dccp": 33, "udplite": 136, "gre": 47, "unknown": 200}[kind]
+    return [other(version, number, PORTS), other(version, number, SWAPPED)]
+
+
 def talk(board: Switchboard, frame: Packet, source: Nic, destination: Nic) -> str | None:
     """Send a frame once. Returns why it was dropped; when it was not, what the
     policy stage said (without DECISION_POLICY_)."""

@@ -6,34 +6,20 @@ because of a connection or not at all.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import pytest
-from packet_rules import TCP, Member, Rule, anything, write_group, write_set
+from packet_rules import RECEIVES, SENDS, TCP, Member, Rule, anything, write_group, write_set
 from packet_shapes import forwarded, switched
-from packet_talk import between, ping, pong, talk, tcp, udp
-from packet_world import DB1, GATE, LONE, LONE1, MAIN_WEB, WEB1, WEB2, WEB3, Nic
-from scapy.layers.inet import IP, UDP
+from packet_talk import between, ping, pong, question_and_answer, talk, tcp, udp
+from packet_world import DB1, GATE, LONE, LONE1, MAIN_WEB, WEB1, WEB2, WEB3
 from scapy.layers.l2 import Ether
-from scapy.packet import Packet, Raw
+from scapy.packet import Packet
 
 from heddle.datapath.flows import Connection
-from tests.packets.conftest import TC_ACT_REDIRECT, Switchboard
+from tests.packets.conftest import Switchboard
 
 VERSIONS = (4, 6)
-SENDS, RECEIVES = 2, 3  # security groups
 SECOND = 10**9
 DEADLINE = 60  # seconds until what must happen counts as missing
-
-
-@pytest.fixture
-def strict(board: Switchboard) -> Switchboard:
-    write_group(board.world, SENDS, [r for r in anything() if r.direction == "FROM_VM"])
-    write_group(board.world, RECEIVES, [r for r in anything() if r.direction == "TO_VM"])
-    board.world.write_port(WEB1, groups=[SENDS])
-    board.world.write_port(DB1, groups=[RECEIVES])
-    return board
 
 
 # ---- TCP ------------------------------------------------------------------------
@@ -169,24 +155,6 @@ def test_packets_of_an_established_connection_are_hits(strict: Switchboard, vers
 
 # ---- other protocols ---------------------------------------------------------------
 
-PORTS = b"\x9c\x40\x00\x50"  # 40000 to 80
-SWAPPED = PORTS[2:] + PORTS[:2]
-
-
-def other(version: int, protocol: int, payload: bytes) -> tuple[dict[str, int], Packet]:
-    return {("proto" if version == 4 else "nh"): protocol}, Raw(payload + bytes(28))
-
-
-def question_and_answer(kind: str, version: int) -> list[tuple[dict[str, int], Packet]]:
-    """Fields of the IP header and payload, from web1 and from db1."""
-    if kind == "udp":
-        return [({}, udp(40000, 53)), ({}, udp(53, 40000))]
-    if kind == "echo":
-        return [({}, ping(version)), ({}, pong(version))]
-    number = {"sctp": 132, "dccp": 33, "udplite": 136, "gre": 47, "unknown": 200}[kind]
-    return [other(version, number, PORTS), other(version, number, SWAPPED)]
-
-
 KINDS = ("udp", "echo", "sctp", "dccp", "udplite", "gre", "unknown")
 
 
@@ -304,7 +272,7 @@ def test_a_packet_from_itself_to_itself_leaves_nothing_behind(
     frame = between(WEB1, WEB1, version, payload)
     frame.dst = MAIN_WEB.mac
     board.send("web1", frame).arrives("web1", forwarded(frame, MAIN_WEB.mac, WEB1.mac))
-    assert (board.flows(), total(board)) == ([], 0)
+    assert (board.flows(), board.total_usage()) == ([], 0)
 
 
 # ---- the policy changes ---------------------------------------------------------------
@@ -349,7 +317,7 @@ def test_what_is_no_longer_allowed_ends(
     assert talk(strict, frame, source, destination) == reason
     assert strict.drop_count(end, reason)["packets"] == 1
     assert (strict.flows(), strict.usage(WEB1.slot)) == ([], 0)
-    assert dict(strict.rows("total_usage"))[0]["connections"] == 0
+    assert strict.total_usage() == 0
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -381,264 +349,3 @@ def test_rules_of_a_new_policy_are_named(strict: Switchboard) -> None:
     strict.world.advance_epoch(WEB1.network)
     strict.run("web1", between(WEB1, DB1, 4, tcp("PA")))
     assert (strict.connection().from_rule, strict.connection().to_rule) == (100, 3)
-
-
-# ---- how many ---------------------------------------------------------------------------
-
-
-def total(board: Switchboard) -> int:
-    number: int = dict(board.rows("total_usage"))[0]["connections"]
-    return number
-
-
-def test_connections_count_for_whoever_opened_them(board: Switchboard) -> None:
-    for port in range(3):
-        board.run("web1", between(WEB1, DB1, 4, udp(port)))
-        board.run("db1", between(DB1, WEB1, 4, udp(53, port)))
-    board.run("db1", between(DB1, WEB1, 6, tcp("S")))
-    assert (board.usage(WEB1.slot), board.usage(DB1.slot), total(board)) == (3, 1, 4)
-
-
-def test_the_limit_of_a_port(board: Switchboard) -> None:
-    """Others are not concerned, and what there is goes on."""
-    board.world.write_port(WEB1, connections_max=2)
-    fates = [talk(board, between(WEB1, DB1, 4, udp(port)), WEB1, DB1) for port in (1, 2, 3, 1)]
-    assert fates == ["ALLOWED", "ALLOWED", "DROP_CONNECTION_LIMIT", "ALLOWED"]
-    assert talk(board, between(DB1, WEB1, 4, udp(53, 1)), DB1, WEB1) == "REPLY"
-    assert talk(board, between(DB1, WEB1, 4, udp(3)), DB1, WEB1) == "ALLOWED"
-    assert board.drop_count("web1", "DROP_CONNECTION_LIMIT")["packets"] == 1
-    assert (board.usage(WEB1.slot), total(board)) == (2, 3)
-
-
-def test_a_port_may_have_as_much_as_is_left(board: Switchboard) -> None:
-    capacity = board.world.value("FLOWS_MAX") // 2
-    board.world.put("total_usage", 0, {"connections": capacity - 3})
-    fates = [talk(board, between(WEB1, DB1, 4, udp(port)), WEB1, DB1) for port in (1, 2, 3)]
-    assert fates == ["ALLOWED", "ALLOWED", "DROP_CONNECTION_LIMIT"]
-    assert talk(board, between(DB1, WEB1, 4, udp(9)), DB1, WEB1) == "ALLOWED"
-    assert total(board) == capacity
-    assert talk(board, between(GATE, WEB1, 4, udp(9)), GATE, WEB1) == "DROP_CONNECTION_LIMIT"
-
-
-def test_no_room_in_the_table(board: Switchboard) -> None:
-    """It can't be fuller than is counted, unless somebody else writes to it."""
-    table = board.datapath.table("flows")
-    key_codec, value_codec = board.datapath.abi.table_types("flows")
-    stride, value = bytearray(key_codec.pack({"ifindex": 1})), bytes(value_codec.size)
-    entries = []
-    for number in range(table.max_entries):
-        stride[-4:] = number.to_bytes(4, "big")
-        entries.append((bytes(stride), value))
-    table.put_many(entries)
-    frame = switched(WEB1, WEB2, 4)
-    board.run("web1", frame)
-    assert board.drop_count("web1", "DROP_FLOW_TABLE_FULL")["packets"] == 1
-    (event,) = board.dropped_events()
-    assert event["stage"] == board.world.value("STAGE_POLICY")
-    assert (board.usage(WEB1.slot), total(board)) == (0, 0)
-    table.delete_many(key for key, _ in entries[:2])
-    assert board.run("web1", frame).verdict == TC_ACT_REDIRECT
-
-
-# ---- time --------------------------------------------------------------------------------
-
-# Seconds without a packet after which a connection ends that was not answered.
-TIMEOUTS = {"tcp": 120, "udp": 30, "udplite": 30, "echo": 30, "sctp": 600, "gre": 600}
-FIRST_LOOK = 30  # seconds, whatever the timeout
-
-
-def first_packet(kind: str) -> Packet:
-    (ip, question), _ = question_and_answer(kind, 4) if kind != "tcp" else (({}, tcp("S")), None)
-    return between(WEB1, DB1, 4, question, **ip)
-
-
-def alarm(board: Switchboard) -> int:
-    """Until when the timer of the only connection sleeps, in ns."""
-    role = board.world.value("FLOW_REPLY")
-    (flow,) = [flow for _, flow in board.flows() if flow["role"] != role]
-    at: int = flow["alarm_at"]
-    return at
-
-
-@pytest.mark.parametrize("kind", TIMEOUTS)
-def test_the_timer_looks_soon(board: Switchboard, kind: str) -> None:
-    board.run("web1", first_packet(kind))
-    assert alarm(board) - board.connection().opened_at == FIRST_LOOK * SECOND
-
-
-@pytest.mark.parametrize("kind", TIMEOUTS)
-def test_timeouts_shrink_when_a_port_nears_its_limit(board: Switchboard, kind: str) -> None:
-    """One of the last 50 of 100 connections is left: a fiftieth, and a second."""
-    board.world.write_port(WEB1, connections_max=100)
-    used = {"connections": 98, "ifindex": board.devices["web1"].ifindex}
-    board.world.put("usage", WEB1.slot, used)
-    board.run("web1", first_packet(kind))
-    seconds = alarm(board) - board.connection().opened_at
-    assert seconds == TIMEOUTS[kind] * SECOND // 50 + SECOND
-
-
-def test_established_connections_keep_their_timeout(board: Switchboard) -> None:
-    board.world.write_port(WEB1, connections_max=1)
-    board.run("web1", between(WEB1, DB1, 4, tcp("PA")))
-    assert alarm(board) - board.connection().opened_at == FIRST_LOOK * SECOND
-
-
-def test_reset_connections_end_soon(board: Switchboard) -> None:
-    board.run("web1", between(WEB1, DB1, 4, tcp("PA")))
-    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    board.run("db1", between(DB1, WEB1, 4, tcp("R", 80, 40000)))
-    after = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    assert before <= alarm(board) - 10 * SECOND <= after
-
-
-def test_time_ends_connections(board: Switchboard) -> None:
-    """At its limit a port keeps for a second what is not established. Nobody but
-    the kernel's timer takes part."""
-    for nic in (WEB1, WEB2, DB1, GATE):
-        board.world.write_port(nic, connections_max=1)
-    board.run("web1", between(WEB1, DB1, 4, udp()))
-    board.run("db1", between(DB1, WEB1, 6, tcp("S")))
-    board.run("web2", between(WEB2, DB1, 6, ping(6)))
-    board.run("db1", between(DB1, WEB2, 6, pong(6)))
-    board.run("gate", between(GATE, WEB1, 4, tcp("PA")))
-    assert (len(board.flows()), total(board)) == (8, 4)
-    deadline = time.monotonic() + DEADLINE
-    while len(board.flows()) > 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert board.connection().state == "ESTABLISHED"
-    assert [board.usage(nic.slot) for nic in (WEB1, WEB2, DB1, GATE)] == [0, 0, 0, 1]
-    assert total(board) == 1
-
-
-def test_time_ends_what_has_no_connection(board: Switchboard) -> None:
-    """Each direction counts for its sender and goes by itself."""
-    for nic in (WEB1, WEB2):
-        flags = board.datapath.abi.bits("port_flag", ["PORT_OPEN"])
-        board.world.write_port(nic, flags=flags, connections_max=1)
-    board.run("web1", between(WEB1, WEB2, 4, udp()))
-    board.run("web2", between(WEB2, WEB1, 4, udp(53, 40000)))
-    assert (board.usage(WEB1.slot), board.usage(WEB2.slot), total(board)) == (1, 1, 2)
-    deadline = time.monotonic() + DEADLINE
-    while board.flows():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert (board.usage(WEB1.slot), board.usage(WEB2.slot), total(board)) == (0, 0, 0)
-
-
-def test_new_policy_of_one_direction_leaves_the_other(board: Switchboard) -> None:
-    """Without port security there is nothing in common."""
-    for nic in (WEB1, WEB2):
-        board.world.open_port(nic)
-    there, back = between(WEB1, WEB2, 4, udp()), between(WEB2, WEB1, 4, udp(53, 40000))
-    for _ in range(3):
-        board.run("web1", there)
-        board.run("web2", back)
-        board.world.advance_epoch(WEB1.network)
-    board.run("web1", there)
-    assert len(board.flows()) == 2
-    assert (board.usage(WEB1.slot), board.usage(WEB2.slot), total(board)) == (1, 1, 2)
-
-
-# ---- ICMP errors ---------------------------------------------------------------------------
-
-ERRORS = {4: ((3, 1), (3, 4), (11, 0), (12, 0), (5, 1)), 6: ((1, 4), (2, 0), (3, 0), (4, 1))}
-QUOTED: dict[str, Callable[[int], Packet]] = {
-    "tcp": lambda _: tcp("PA"),
-    "udp": lambda _: udp(),
-    "echo": ping,
-}
-
-
-def error(kind: tuple[int, int], quoted: Packet, source: Nic, destination: Nic) -> Packet:
-    """An ICMP error about a frame, of which it quotes 28 bytes of IP payload at most."""
-    version = 4 if IP in quoted else 6
-    numbers = {"proto": 1} if version == 4 else {"nh": 58}
-    header = bytes([*kind, 0, 0]) + bytes(4)
-    payload = bytes(quoted[1])[: 28 if version == 4 else 60]
-    return between(source, destination, version, Raw(header + payload), **numbers)
-
-
-@pytest.mark.parametrize("quoted", QUOTED)
-@pytest.mark.parametrize(
-    ("version", "kind"), [(version, kind) for version in VERSIONS for kind in ERRORS[version]]
-)
-def test_error_about_a_known_packet(
-    strict: Switchboard, version: int, kind: tuple[int, int], quoted: str
-) -> None:
-    """To its sender, by whom it was sent to. Neither rule nor entry is needed."""
-    sent = between(WEB1, DB1, version, QUOTED[quoted](version))
-    strict.run("web1", sent)
-    before = strict.connection()
-    assert talk(strict, error(kind, sent, DB1, WEB1), DB1, WEB1) == "RELATED"
-    assert strict.connection() == before
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_error_about_an_answer(strict: Switchboard, version: int) -> None:
-    """Its port has closed: web1 tells db1."""
-    strict.run("web1", between(WEB1, DB1, version, udp()))
-    answer = between(DB1, WEB1, version, udp(53, 40000))
-    strict.run("db1", answer)
-    kind = ERRORS[version][0]
-    assert talk(strict, error(kind, answer, WEB1, DB1), WEB1, DB1) == "RELATED"
-
-
-def forged(name: str, version: int) -> tuple[Nic, Nic, Packet]:
-    """Sender, receiver and the packet that the error quotes."""
-    if name == "of another connection":
-        return DB1, WEB1, between(WEB1, DB1, version, udp(40001))
-    if name == "to another than the sender":
-        return DB1, WEB2, between(WEB1, DB1, version, udp())
-    if name == "by one who was not asked":
-        return GATE, WEB1, between(WEB1, DB1, version, udp())
-    return DB1, WEB1, between(DB1, WEB1, version, udp(53, 40000))
-
-
-FORGED = (
-    "of another connection",
-    "to another than the sender",
-    "by one who was not asked",
-    "about a packet of its own",
-)
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("name", FORGED)
-def test_other_errors_are_refused(board: Switchboard, name: str, version: int) -> None:
-    """Though all rules allow them."""
-    board.run("web1", between(WEB1, DB1, version, udp()))
-    source, destination, quoted = forged(name, version)
-    frame = error(ERRORS[version][0], quoted, source, destination)
-    assert talk(board, frame, source, destination) == "DROP_CONNECTION_INVALID"
-
-
-def test_error_that_quotes_too_little(board: Switchboard) -> None:
-    board.run("web1", between(WEB1, DB1, 4, udp()))
-    frame = error((3, 1), between(WEB1, DB1, 4, udp()), DB1, WEB1)
-    short = Ether(bytes(frame)[:-6])
-    short[IP].len -= 6
-    del short[IP].chksum
-    assert talk(board, short, DB1, WEB1) == "DROP_CONNECTION_INVALID"
-
-
-def test_later_fragment_of_the_quoted_packet_has_no_ports(board: Switchboard) -> None:
-    sent = between(WEB1, DB1, 4, udp())
-    board.run("web1", sent)
-    quoted = between(WEB1, DB1, 4, UDP(sport=40000, dport=53), frag=5)
-    frame = error((11, 1), quoted, DB1, WEB1)
-    assert talk(board, frame, DB1, WEB1) == "DROP_CONNECTION_INVALID"
-
-
-# ---- errors that heddle itself sends -----------------------------------------------------------
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_who_answers_is_told_that_it_is_too_big(strict: Switchboard, version: int) -> None:
-    """db1 may send nothing by itself, but must learn what fits."""
-    strict.run("web1", between(WEB1, DB1, version, udp()))
-    answer = between(DB1, WEB1, version, UDP(sport=53, dport=40000) / Raw(bytes(1500)))
-    if version == 4:
-        answer[IP].flags = "DF"
-    sent = strict.send_once("db1", answer)
-    assert (sent.reason, sent.to) == ("DROP_TOO_BIG", "db1")

@@ -146,7 +146,7 @@ def later_fragment() -> Packet:
     return Ether(src=WEB1.mac, dst=WEB2.mac) / ip / Raw(bytes(64))
 
 
-# What only a full table shows, test_connections.py tests.
+# What only a full table shows, test_usage.py tests.
 ELSEWHERE = {"DROP_FLOW_TABLE_FULL"}
 CASES = {
     "DROP_UNKNOWN_PORT": Case(switched(WEB1, WEB2, 4), "STAGE_PARSE", device=STRANGER),
