@@ -75,6 +75,14 @@ static __always_inline bool load_quoted6(struct __sk_buff *skb, const struct pac
 	return true;
 }
 
+static __always_inline bool is_echo_kind(const struct packet *packet, __be16 type_and_code_be)
+{
+	__u16 kind = bpf_ntohs(type_and_code_be);
+
+	return is_ipv4(packet) ? kind == ICMP_ECHO << 8 || kind == ICMP_ECHOREPLY << 8 :
+				 kind == ICMP6_ECHO_REQUEST << 8 || kind == ICMP6_ECHO_REPLY << 8;
+}
+
 /* Take the key in hand that a reply to the quoted packet has. False unless the
  * error goes to the sender of that packet. */
 __noinline int load_quoted(struct __sk_buff *skb, struct packet *packet)
@@ -97,7 +105,8 @@ __noinline int load_quoted(struct __sk_buff *skb, struct packet *packet)
 	case IPPROTO_ICMPV6: /* type and code, checksum, identifier */
 		if (key.l4_protocol != packet->key.l4_protocol)
 			break;
-		if (!load_inside(skb, packet, l4, ports, sizeof(ports)))
+		if (!load_inside(skb, packet, l4, ports, sizeof(ports)) ||
+		    !is_echo_kind(packet, ports[0]))
 			return false;
 		key.source_port_be = ports[2];
 		key.destination_port_be = echo_counterpart(ports[0]);
