@@ -119,6 +119,7 @@ __noinline int answer_neighbor(struct __sk_buff *skb, struct packet *packet)
 	flags |= owner.is_router ? ND_FLAG_ROUTER : 0;
 	flags |= is_unspecified(packet->key.source) ? 0 : ND_FLAG_SOLICITED;
 	advertisement.nd.type = ND_NEIGHBOR_ADVERT;
+	advertisement.nd.code = 0;
 	advertisement.nd.checksum = 0;
 	advertisement.nd.flags = bpf_htonl(flags);
 	advertisement.option_type = ND_OPTION_TARGET_MAC;
