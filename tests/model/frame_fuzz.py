@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from random import Random
 
 from busy_world import busy_world
-from model_board import TC_ACT_REDIRECT, ModelBoard
+from model_board import STRANGER, TC_ACT_REDIRECT, ModelBoard
 from mutation import FRAME_MAX, mutated
 from reference.ends import Outcome, Verdict
 from reference.world import World
@@ -53,6 +53,7 @@ class FrameFuzz:
         for start in range(0, count, BATCH):
             self._board.refill()
             self._world.refill()
+            self._send_elsewhere()
             batch = [self._frame() for _ in range(min(BATCH, count - start))]
             expected = [self._send(sent) for sent in batch]
             self._check_counters(batch, expected)
@@ -81,6 +82,17 @@ class FrameFuzz:
         if actual != wanted:
             raise AssertionError(self._story(sent, expected, actual, wanted))
         return expected
+
+    def _send_elsewhere(self) -> None:
+        """One frame each at the other ways in: a device without a port; the shaper's
+        end with what is for a port, and for one that has left."""
+        frame = self._frame().frame.ljust(FRAME_SHORT, b"\0")
+        port = self._random.choice(list(self._board.devices))
+        assert self._board.at_shaper(frame, None) is None
+        self._drops[STRANGER, "DROP_UNKNOWN_PORT"] += 1
+        assert self._board.at_shaper(frame, port) == frame
+        assert self._board.at_shaper(frame, STRANGER) is None
+        self._drops[STRANGER, "DROP_NO_NEIGHBOR"] += 1
 
     def _note(self, sent: Sent, expected: Outcome) -> None:
         self._sent[sent.port] += 1

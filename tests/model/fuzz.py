@@ -26,7 +26,11 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"seed {options.seed}", flush=True)
     with open_board() as board:
         started = time.monotonic()
-        outcomes = options.run(board, options)
+        try:
+            outcomes = options.run(board, options)
+        except AssertionError as error:
+            print(error, *getattr(error, "__notes__", ()), sep="\n")
+            return 1
         seconds = time.monotonic() - started
     total = sum(outcomes.values())
     print(f"{total} packets in {seconds:.0f} s, {total / seconds:.0f} a second; outcomes:")

@@ -2,7 +2,8 @@
 frames run through the loaded program.
 
 A fixed set of devices serves one topology after the other; which port has which
-device is known to the rows alone.
+device is known to the rows alone. One more stands for the shaper: what is sent
+into it comes out of it at once.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from heddle.compiler.state import TABLE_ORDER, CounterSlot, PortRow, RowKey
 from heddle.datapath.loader import Datapath
 from heddle.datapath.testrun import run
 from heddle.intent.model import AnyResource, Machine, Port
-from heddle.intent.names import tap_name, veth_name
+from heddle.intent.names import SHAPER, tap_name, veth_name
 from heddle.paths import pin_dir
 
 HOST = "h1"
 TAPS, VETHS = 9, 2
+STRANGER = "no port"
 TC_ACT_SHOT, TC_ACT_REDIRECT = 2, 7
 LEARNED = ("learned_addresses", "learned_macs")
 _TRACE_SLOT = 63  # not the one of `heddle trace`
@@ -62,8 +64,11 @@ class Tally:
 
 
 class ModelBoard:
-    def __init__(self, datapath: Datapath, taps: list[Device], veths: list[Device]) -> None:
+    def __init__(
+        self, datapath: Datapath, taps: list[Device], veths: list[Device], shaper: Device
+    ) -> None:
         self.datapath = datapath
+        self._shaper = shaper
         self._pools = {"vm": taps, "container": veths}
         abi = datapath.abi
         self._limits = Limits(
@@ -82,6 +87,7 @@ class ModelBoard:
         self.devices: dict[str, Device] = {}  # by port
         self._ports: dict[int, str] = {}  # by ifindex
         self._slots: dict[str, int] = {}  # counter slot by port
+        self._shaped: set[str] = set()
 
     # ---- intent ------------------------------------------------------------------
 
@@ -111,7 +117,7 @@ class ModelBoard:
     def _plug(self, objects: list[AnyResource]) -> None:
         machines = {o.id: o for o in objects if isinstance(o, Machine)}
         pools = {kind: iter(devices) for kind, devices in self._pools.items()}
-        self.devices, self._indexes = {}, {}
+        self.devices, self._indexes = {}, {SHAPER: self._shaper.ifindex}
         for port in objects:
             if isinstance(port, Port):
                 kind = machines[port.machine_id].machine_kind
@@ -130,9 +136,9 @@ class ModelBoard:
         for key, row in rows.items():
             tables[key.table].append((packer.key(key.table, key.key), packer.value(key, row)))
             if isinstance(row, PortRow):
-                self._slots[self._ports[self._indexes[str(key.key)]]] = self._counter_slots.slot_of(
-                    CounterSlot(row.counter_slot)
-                )
+                port = self._ports[self._indexes[str(key.key)]]
+                self._slots[port] = self._counter_slots.slot_of(CounterSlot(row.counter_slot))
+                self._shaped |= {port} if row.shaper else set()
         for table, entries in tables.items():
             if entries:
                 self.datapath.table(table).put_many(entries)
@@ -157,7 +163,9 @@ class ModelBoard:
         for name in ("counters", "usage"):
             self._zero(name, self._slots.values())
         self.refill()
-        self._slots = {}
+        self._slots, self._shaped = {}, set()
+        for _ in self.copies():
+            pass
 
     def refill(self) -> None:
         """Give every port its budgets back."""
@@ -180,6 +188,8 @@ class ModelBoard:
         self.run(port, frame, gso_size, mark=self._mark)
         record = self._record_codec.unpack(self._records.get(self._record_key) or b"")
         verdict, sent = self.run(port, frame, gso_size)
+        if verdict == TC_ACT_REDIRECT and self._is_shaped(port, record):
+            verdict, sent = self._pass_shaper(port, sent, gso_size, record["to_ifindex"])
         reason, state = record["drop_reason"], record["connection_state"]
         return Observed(
             to=self._ports.get(record["to_ifindex"]) if verdict == TC_ACT_REDIRECT else None,
@@ -192,12 +202,41 @@ class ModelBoard:
             path=tuple(self._decisions[number] for number in record["decisions"]),
         )
 
+    def _is_shaped(self, port: str, record: dict[str, Any]) -> bool:
+        """Does the frame go through the shaper? What goes back to the sender does not."""
+        device = self.devices[port].ifindex
+        return port in self._shaped and record["to_ifindex"] != device
+
+    def at_shaper(self, frame: bytes, to: str | None) -> bytes | None:
+        """A frame at the shaper's end, for a port that it was decided to go to, or
+        with no mark at all. None: it is dropped."""
+        mark = 0
+        if to is not None:
+            device = self._shaper if to == STRANGER else self.devices[to]
+            mark = self.datapath.abi.value("SHAPED_MARK") | device.ifindex
+        verdict, sent = self.run_at(self._shaper, frame, 0, mark)
+        return sent if verdict == TC_ACT_REDIRECT else None
+
+    def _pass_shaper(self, port: str, frame: bytes, gso_size: int, to: int) -> tuple[int, bytes]:
+        """The frame at the shaper's other end, marked as the data plane marks it."""
+        abi = self.datapath.abi
+        mark = abi.value("SHAPED_MARK") | to
+        if not to:
+            mark = abi.value("SHAPED_FLOOD_MARK") | self.devices[port].ifindex
+        return self.run_at(self._shaper, frame, gso_size, mark)
+
     def run(self, port: str, frame: bytes, gso_size: int, mark: int = 0) -> tuple[int, bytes]:
         """Verdict and frame of one run."""
+        return self.run_at(self.devices[port], frame, gso_size, mark)
+
+    def run_at(
+        self, device: Device, frame: bytes, gso_size: int = 0, mark: int = 0
+    ) -> tuple[int, bytes]:
+        """The same at any device."""
         result = run(
             self.datapath.program_fd,
             frame,
-            ifindex=self.devices[port].ifindex,
+            ifindex=device.ifindex,
             mark=mark,
             gso_size=gso_size,
             gso_segments=-(-len(frame) // gso_size) if gso_size else 0,
@@ -229,7 +268,7 @@ class ModelBoard:
         drops = Counter[tuple[str, str]]()
         for key, values in self.datapath.table("drops").items():
             row = key_codec.unpack(key)
-            name = self._ports.get(row["ifindex"], "?"), self._reasons[row["reason"]]
+            name = self._ports.get(row["ifindex"], STRANGER), self._reasons[row["reason"]]
             drops[name] += sum(codec.unpack(value)["packets"] for value in values)
         return +drops
 
@@ -248,4 +287,4 @@ def open_board() -> Iterator[ModelBoard]:
         veths = [lab.veth() for _ in range(VETHS)]
         for device in taps + veths:
             lab.attach(device.name, str(pin_dir(host) / "from_vm"))
-        yield ModelBoard(datapath, taps, veths)
+        yield ModelBoard(datapath, taps, veths, lab.tap())

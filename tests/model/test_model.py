@@ -10,7 +10,7 @@ from topologies import topologies
 
 from heddle.intent.model import AnyResource
 
-PACKETS = 100  # per topology
+PACKETS = 110  # per topology, changes of intent included
 TOPOLOGIES = 100
 seeds = st.lists(st.integers(0, 2**32 - 1), min_size=PACKETS, max_size=PACKETS)
 

@@ -16,6 +16,7 @@ from heddle.intent.model import (
     AddressGroupEntry,
     AddressPair,
     AnyResource,
+    BandwidthLimit,
     Direction,
     FixedIp,
     HostRoute,
@@ -134,15 +135,15 @@ def _groups(draw: Draw, plan: _Plan) -> None:
             )
         )
     for number in range(1, draw(st.integers(1, 3)) + 1):
-        stateful = _of(draw, True, True, True, False)
+        stateful = _of(draw, True, True, False)
         group = SecurityGroup(id=f"g{number}", name=f"g{number}", number=number, stateful=stateful)
         plan.groups.append(group)
     for group in plan.groups:
         # Most let out all, as Neutron's groups do; the rest is chance.
         for version in (4, 6):
-            if draw(st.integers(0, 4)) > 0:
+            if draw(st.integers(0, 3)) > 0:
                 _add_rule(plan, group, version, Direction.FROM_VM, {})
-        for _ in range(draw(st.integers(0, 5))):
+        for _ in range(draw(st.integers(1, 6))):
             _rule(draw, plan, group)
 
 
@@ -211,7 +212,7 @@ def _remote(draw: Draw, plan: _Plan, version: object) -> dict[str, object]:
 
 def _ports(draw: Draw, plan: _Plan) -> None:
     containers = 0
-    for number in range(draw(st.integers(2, TAPS - 2))):
+    for number in range(draw(st.integers(4, TAPS - 1))):
         where = draw(st.integers(1, len(plan.networks)))
         kind = _of(draw, "vm", "vm", "container") if containers < VETHS else "vm"
         containers += kind == "container"
@@ -260,10 +261,19 @@ def _port(draw: Draw, plan: _Plan, number: int, where: int) -> Port:
 
 def _qos(draw: Draw, plan: _Plan, number: int) -> str | None:
     dscp = _of(draw, None, None, None, 0, 46)
-    if dscp is None:
+    limit = BandwidthLimit(rate=1_000_000_000, burst=100_000)
+    limits = _of(draw, (None, None), (None, None), (limit, None), (None, limit), (limit, limit))
+    if dscp is None and limits == (None, None):
         return None
-    plan.others.append(QosPolicy(id=f"qos{number}", name=f"qos{number}", dscp=dscp))
-    return f"qos{number}"
+    policy = QosPolicy(
+        id=f"qos{number}",
+        name=f"qos{number}",
+        dscp=dscp,
+        bandwidth_from_vm=limits[0],
+        bandwidth_to_vm=limits[1],
+    )
+    plan.others.append(policy)
+    return policy.id
 
 
 # ---- routers --------------------------------------------------------------------------

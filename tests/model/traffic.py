@@ -19,7 +19,16 @@ from heddle.intent.model import Port
 
 SYN, ACK, FIN, RST, PSH = 2, 16, 1, 4, 8
 FLAGS = (SYN, SYN | ACK, ACK, ACK, PSH | ACK, FIN | ACK, FIN | ACK, RST, RST | ACK, 0, SYN | FIN)
-HANDSHAKE = (SYN, SYN | ACK, ACK)
+# Lives of connections: flags, those of the other side as negative numbers.
+LIVES = (
+    (SYN, -(SYN | ACK), ACK, -ACK, FIN | ACK, -ACK, -(FIN | ACK), ACK, -SYN, SYN),
+    (SYN, -(SYN | ACK), ACK, -(FIN | ACK), ACK, FIN | ACK, -ACK, SYN, -SYN, ACK),
+    (SYN, -(SYN | ACK), ACK, FIN | ACK, -(FIN | ACK), ACK, SYN, -(SYN | ACK), ACK),
+    (SYN, -(SYN | ACK), ACK, RST, -ACK, ACK, -SYN, SYN, -(SYN | ACK)),
+    (SYN, -(RST | ACK), SYN, -(SYN | ACK), ACK, -RST, ACK, SYN),
+    (ACK, -ACK, -(FIN | ACK), FIN | ACK, -ACK, -SYN, SYN),
+    (SYN, SYN, -ACK, -(SYN | ACK), FIN | ACK, -ACK, ACK),
+)
 SOLICITED_NODE = IPv6Address("ff02::1:ff00:0").packed[:13]
 
 
@@ -89,8 +98,11 @@ class Traffic:
             self._talks.append(talk)
         step = self._steps.get(talk, 0)
         self._steps[talk] = step + 1
-        replies = step % 2 == 1 if random.random() < 0.8 else random.random() < 0.5
-        flags = HANDSHAKE[step] if step < 3 and random.random() < 0.9 else random.choice(FLAGS)
+        life = LIVES[self._talks.index(talk) % len(LIVES)]
+        flags, replies = random.choice(FLAGS), random.random() < 0.5
+        if random.random() < 0.9:
+            flags = life[step % len(life)]
+            flags, replies = abs(flags), flags < 0
         is_reply = talk.ends[1] is not None and replies
         return self._say(random, talk.turned() if is_reply else talk, flags, is_reply=is_reply)
 

@@ -13,7 +13,8 @@ from reference.packet import Fragment, Packet
 
 LIFETIME = 30.0  # seconds, as Linux' reassembly (net.ipv4.ipfrag_time)
 
-# Port, protocol, addresses and identification (RFC 791 3.2, RFC 8200 4.5).
+# Port, protocol, addresses and identification (RFC 791 3.2; in IPv6 the first
+# fragment alone tells the protocol, RFC 8200 4.5).
 _Key = tuple[str, int, wire.IpAddress, wire.IpAddress, int]
 
 
@@ -38,6 +39,7 @@ class Fragments:
         first = self._firsts.get(key)
         packet.is_orphan = first is None or now - first.seen_at > LIFETIME
         if first is not None and not packet.is_orphan:
+            packet.protocol = first.packet.protocol
             packet.source_port = first.packet.source_port
             packet.destination_port = first.packet.destination_port
             packet.icmp_type, packet.icmp_code = first.packet.icmp_type, first.packet.icmp_code
@@ -46,7 +48,8 @@ class Fragments:
 
 def _key(packet: Packet) -> _Key:
     addresses = (packet.source, packet.destination)
-    return (packet.port.id, packet.protocol, *addresses, packet.identification)
+    protocol = packet.protocol if packet.version == 4 else 0
+    return (packet.port.id, protocol, *addresses, packet.identification)
 
 
 def is_echo(packet: Packet) -> bool:
