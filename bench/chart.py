@@ -33,7 +33,7 @@ def draw(outcomes: Sequence[Outcome], path: Path) -> None:
     for panel in panels[len(outcomes) :]:
         panel.set_axis_off()
     path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")  # notes may be wider than their panel
     pyplot.close(figure)
 
 
@@ -44,7 +44,7 @@ def _draw_panel(panel: Axes, outcome: Outcome) -> None:
         panel.set_axis_off()
         return
     contenders = outcome.measured.contenders
-    colours = [HEDDLE_COLOUR if name == "heddle" else PEER_COLOUR for name in contenders]
+    colours = [HEDDLE_COLOUR if _is_ours(name) else PEER_COLOUR for name in contenders]
     bars = panel.barh(list(contenders), list(contenders.values()), color=colours)
     panel.bar_label(bars, fmt="%.4g", padding=3, fontsize=8)
     panel.invert_yaxis()
@@ -52,6 +52,11 @@ def _draw_panel(panel: Axes, outcome: Outcome) -> None:
     panel.set_xlabel("\n".join([outcome.measured.unit, *_notes(outcome)]), fontsize=8)
     panel.tick_params(labelsize=8)
     panel.spines[["top", "right"]].set_visible(False)
+
+
+def _is_ours(contender: str) -> bool:
+    """``heddle``, or heddle in some condition."""
+    return contender == "heddle" or contender.startswith("heddle,")
 
 
 def _notes(outcome: Outcome) -> list[str]:

@@ -20,10 +20,10 @@ MANY = 10_000
 NESTED = 1000  # with as many kinds of ports for each prefix as there can be
 GROUPS = ("few", "many", "nested")
 _TITLES = {
-    "open": "policy off",
-    "few": "10 rules",
-    "many": "heddle",
-    "nested": "1,000 rules, all about the peer",
+    "open": "heddle, policy off",
+    "few": "heddle, 10 rules",
+    "many": "heddle, 10,000 rules",
+    "nested": "heddle, 1,000 rules about the peer",
 }
 
 

@@ -48,11 +48,11 @@ KINDS = {
 
 def measure() -> Measured:
     neighbour, flooder = _start()
-    rates = {"no flood": _rate(neighbour)}
+    rates = {"heddle, no flood": _rate(neighbour)}
     values = {}
     for name, kind in KINDS.items():
-        rates[kind.title] = _rate_during(kind, neighbour, flooder)
-        values[name] = rates[kind.title] / GUARANTEE
+        rates[f"heddle, {kind.title}"] = rate = _rate_during(kind, neighbour, flooder)
+        values[name] = rate / GUARANTEE
     return Measured(values, f"Mbit/s of {GUARANTEE}", rates)
 
 

@@ -11,7 +11,7 @@ from bench.figures import SUITES
 from bench.policy_peers import TCP_PORTS, UDP_PORTS
 from bench.policy_rules import RuleBook
 from heddle.compiler.host import Compiler
-from heddle.intent.model import Kind, SecurityGroup, SecurityGroupRule
+from heddle.intent.model import AnyResource, Kind, SecurityGroup, SecurityGroupRule
 from heddle.intent.names import PROJECT, object_id
 from heddle.paths import host_name
 
@@ -94,6 +94,7 @@ def test_each_prefix_length_meets_each_direction_and_protocol() -> None:
 def test_rules_compile_without_an_error(rules: Maker) -> None:
     compiler = Compiler(host_name())
 
-    compiler.update((r.kind, r.id, r) for r in [GROUP, *rules(300)])
+    resources: list[AnyResource] = [GROUP, *rules(300)]
+    compiler.update((r.kind, r.id, r) for r in resources)
 
     assert compiler.errors == {}
