@@ -103,6 +103,9 @@ enum drop_reason {
 	DROP_FLOW_TABLE_FULL,
 	DROP_PACKET_RATE_FROM_VM,
 	DROP_PACKET_RATE_TO_VM,
+	/* Full queues of bandwidth limits. No program sees these drops: the qdisc counts them. */
+	DROP_BANDWIDTH_FROM_VM,
+	DROP_BANDWIDTH_TO_VM,
 	DROP_FLOOD_LIMIT, /* more broadcast, multicast than a port may send */
 	DROP_INTERNAL, /* a kernel helper failed */
 	DROP_REASON_COUNT,
@@ -471,7 +474,7 @@ struct fragment_key {
 	__u32 identification;
 	__u8 source[ADDRESS_BYTES];
 	__u8 destination[ADDRESS_BYTES];
-	__u8 l4_protocol;
+	__u8 l4_protocol; /* 0 in IPv6, where only the first one tells (RFC 8200 4.5) */
 	__u8 pad[3];
 };
 
@@ -479,7 +482,8 @@ struct fragment {
 	__u64 seen_at; /* ns */
 	__u16 source_port_be;
 	__u16 destination_port_be;
-	__u8 pad[4];
+	__u8 l4_protocol;
+	__u8 pad[3];
 };
 
 /* ---- usage: of the flow table, by counter slot of the port that opened ---- */

@@ -22,7 +22,7 @@ __noinline int stage_fragment(struct __sk_buff *skb, struct packet *packet)
 		return -1;
 	key.ifindex = packet->key.ifindex;
 	key.identification = packet->identification;
-	key.l4_protocol = packet->key.l4_protocol;
+	key.l4_protocol = is_ipv4(packet) ? packet->key.l4_protocol : 0;
 	copy_address(key.source, packet->key.source);
 	copy_address(key.destination, packet->key.destination);
 	if (packet->fragment == FRAGMENT_FIRST) {
@@ -30,6 +30,7 @@ __noinline int stage_fragment(struct __sk_buff *skb, struct packet *packet)
 			.seen_at = bpf_ktime_get_coarse_ns(),
 			.source_port_be = packet->key.source_port_be,
 			.destination_port_be = packet->key.destination_port_be,
+			.l4_protocol = packet->key.l4_protocol,
 		};
 
 		if ((packet->trackable || is_multicast(packet)) && !trace_of(skb))
@@ -41,6 +42,7 @@ __noinline int stage_fragment(struct __sk_buff *skb, struct packet *packet)
 		return 0;
 	packet->key.source_port_be = known->source_port_be;
 	packet->key.destination_port_be = known->destination_port_be;
+	packet->key.l4_protocol = known->l4_protocol;
 	if (is_icmp(packet))
 		packet->icmp_type = bpf_ntohs(known->destination_port_be) >> 8;
 	packet->trackable = !is_multicast(packet);

@@ -11,6 +11,7 @@ import errno
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import NamedTuple
 
 from heddle.applier import links
 from heddle.applier import shaping_messages as messages
@@ -29,7 +30,8 @@ ALIAS = "heddle:shaper"
 _MTU = 9500
 
 _HOST = 0xFFFF  # minor number of the class above those of the ports
-_TO_VM_HANDLE = 0x6864 << 16  # of HTB in front of a device: our mark
+_TO_VM_MAJOR = 0x6864  # of HTB in front of a device: our mark
+_TO_VM_HANDLE = _TO_VM_MAJOR << 16
 _TO_VM = 1  # minor number of its only class
 
 # What waits in a class that is to go is let out first, for so long at most.
@@ -255,6 +257,35 @@ class Bandwidth:
         for error in self._netlink.batch(requests):
             if error is not None and error.errno != tolerated:
                 raise KernelError(f"link {SHAPER}: {_in_words(error)}") from error
+
+
+class QueueDrops(NamedTuple):
+    """Packets that found the queue of a limit full."""
+
+    from_vm: dict[int, int]  # by minor number of the port's class
+    to_vm: dict[int, int]  # by ifindex
+
+
+def read_queue_drops(major: int) -> QueueDrops:
+    """All of this network namespace. KernelError when the kernel can't be asked."""
+    netlink = Netlink()
+    try:
+        bodies = netlink.dump(messages.get_qdiscs())
+    finally:
+        netlink.close()
+    try:
+        shaper = socket.if_nametoindex(SHAPER)
+    except OSError:
+        shaper = 0
+    drops = QueueDrops({}, {})
+    for body in bodies:
+        index = messages.index_of(body)
+        found = messages.dropped_of_queue(body, major if index == shaper else _TO_VM_MAJOR)
+        if found is not None and index == shaper:
+            drops.from_vm[found[0]] = found[1]
+        elif found is not None:
+            drops.to_vm[index] = found[1]
+    return drops
 
 
 def is_of_pair(info: LinkInfo) -> bool:

@@ -60,7 +60,8 @@ _HTB_GLOBAL = struct.Struct("=5I")  # tc_htb_glob: version, r2q, default, debug,
 _HTB_CLASS = struct.Struct("=12s12s5I")  # tc_htb_opt: rate, ceil, bursts, quantum, level, prio
 _TBF = struct.Struct("=12s12s3I")  # tc_tbf_qopt: rate, peak rate, limit, buffer, mtu
 _SIZES = struct.Struct("=BBhiIIII")  # tc_sizespec: cell_log, size_log, align, overhead, linklayer,
-_QUEUE_STATISTICS = struct.Struct("=II")  # ... mpu, mtu, tsize; gnet_stats_queue: qlen, backlog
+_QUEUE_STATISTICS = struct.Struct("=III8x")  # ... mpu, mtu, tsize; gnet_stats_queue: qlen,
+# ... backlog, drops, requeues, overlimits
 
 # Bytes that a class may send before its neighbour's turn: a whole GSO packet.
 # Given, the kernel need not guess from the rate, and warn about its guess.
@@ -87,7 +88,8 @@ _SIZE_TABLE = nested(
 
 
 class Found(NamedTuple):
-    """A class or qdisc as the kernel tells it. ``queued``: packets in it."""
+    """A class or qdisc as the kernel tells it. ``queued``: packets in it;
+    ``dropped``: those that it, or what is in it, had no room for."""
 
     kind: str
     handle: int
@@ -97,6 +99,7 @@ class Found(NamedTuple):
     raw_options: bytes
     size_table: bytes  # tc_sizespec of its size table
     queued: int
+    dropped: int
 
 
 # ---- requests --------------------------------------------------------------
@@ -191,11 +194,23 @@ def parse(body: bytes) -> Found:
     found = attributes(body, _MESSAGE.size)
     kind = found.get(_TCA_KIND, b"").rstrip(b"\0").decode(errors="replace")
     options = found.get(_TCA_OPTIONS, b"")
-    statistics = attributes(found.get(_TCA_STATS2, b"")).get(_TCA_STATS_QUEUE, bytes(8))
+    statistics = attributes(found.get(_TCA_STATS2, b"")).get(
+        _TCA_STATS_QUEUE, bytes(_QUEUE_STATISTICS.size)
+    )
     table = attributes(found.get(_TCA_STAB, b"")).get(_TCA_STAB_BASE, b"")
-    queued, _ = _QUEUE_STATISTICS.unpack_from(statistics)
+    queued, _, dropped = _QUEUE_STATISTICS.unpack_from(statistics)
     inside = {} if kind == "bfifo" else attributes(options)
-    return Found(kind, handle, parent, leaf, inside, options, table, queued)
+    return Found(kind, handle, parent, leaf, inside, options, table, queued, dropped)
+
+
+def dropped_of_queue(body: bytes, major: int) -> tuple[int, int] | None:
+    """Of a qdisc that is the queue of a class under this major number: minor
+    number of the class, and packets that found the queue full."""
+    handle, parent = _MESSAGE.unpack_from(body)[2:4]
+    minor = parent & 0xFFFF
+    if parent >> 16 != major or handle != cutter_handle(minor):
+        return None
+    return minor, parse(body).dropped
 
 
 def is_our_root(found: Found, handle: int, default: int) -> bool:

@@ -4,9 +4,11 @@ readings."""
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from heddle.applier.shaping_kernel import read_queue_drops
 from heddle.datapath.loader import Datapath
 from heddle.events.reasons import PREFIX
 
@@ -28,7 +30,7 @@ class DropCount(NamedTuple):
     ifindex: int
     reason: str  # an enumerator of drop_reason without DROP_
     packets: int
-    bytes: int
+    bytes: int | None  # None: not counted
 
 
 class Rates(NamedTuple):
@@ -50,11 +52,7 @@ class Sample:
 
 def read_ports(datapath: Datapath) -> Sample:
     """The counters of every port."""
-    index, port = datapath.abi.table_types("ports")
-    slots = {
-        index.unpack(key): port.unpack(value)["counter_slot"]
-        for key, value in datapath.table("ports").items()
-    }
+    slots = _slots_of_ports(datapath)
     values = _slots(datapath, set(slots.values()))
     ports = {ifindex: values[slot] for ifindex, slot in slots.items() if slot in values}
     return Sample(time.monotonic(), ports)
@@ -71,7 +69,30 @@ def read_drops(datapath: Datapath) -> list[DropCount]:
         packets, size = sum(c["packets"] for c in cpus), sum(c["bytes"] for c in cpus)
         reason = reasons(key["reason"]).name.removeprefix(PREFIX)
         counts.append(DropCount(key["ifindex"], reason, packets, size))
+    counts += _read_queues(datapath)
     return sorted(counts, key=lambda count: -count.packets)
+
+
+def _read_queues(datapath: Datapath) -> Iterator[DropCount]:
+    """What the queues of bandwidth limits had no room for. They are the kernel's."""
+    queues = read_queue_drops(datapath.abi.value("SHAPER_MAJOR"))
+    if any(queues.from_vm.values()):
+        ports = {slot + 1: ifindex for ifindex, slot in _slots_of_ports(datapath).items()}
+        for minor, packets in queues.from_vm.items():
+            if packets and minor in ports:
+                yield DropCount(ports[minor], "BANDWIDTH_FROM_VM", packets, None)
+    for ifindex, packets in queues.to_vm.items():
+        if packets:
+            yield DropCount(ifindex, "BANDWIDTH_TO_VM", packets, None)
+
+
+def _slots_of_ports(datapath: Datapath) -> dict[int, int]:
+    """Counter slots by ifindex."""
+    index, port = datapath.abi.table_types("ports")
+    return {
+        index.unpack(key): port.unpack(value)["counter_slot"]
+        for key, value in datapath.table("ports").items()
+    }
 
 
 def rates(before: Sample, after: Sample) -> dict[int, Rates]:

@@ -164,6 +164,16 @@ REASONS: dict[str, Reason] = {
         "nothing, if the limit is meant; else raise `packets_to_vm` or `packet_burst` in `rate` "
         "of the NIC",
     ),
+    "BANDWIDTH_FROM_VM": Reason(
+        "the machine sends more than its bandwidth: the queue of its limit was full",
+        "nothing, if the limit is meant, since TCP slows down so; else raise `from_vm` in `rate` "
+        "of the NIC",
+    ),
+    "BANDWIDTH_TO_VM": Reason(
+        "the machine is sent more than its bandwidth: the queue of its limit was full",
+        "nothing, if the limit is meant, since TCP slows down so; else raise `to_vm` in `rate` "
+        "of the NIC",
+    ),
     "FLOOD_LIMIT": Reason(
         "the machine sends more broadcast and multicast than its share; each copy counts",
         "look for a loop or a storm in the guest (a bridge, a chatty discovery protocol); use "
@@ -208,8 +218,9 @@ _HEAD = """\
 Every frame that heddle drops is counted by port and reason and, sampled, reported as an event:
 `heddle drops` shows the counters, `heddle drops --follow` the events, and `heddle trace` says which
 reason a packet would meet. The port is the one whose rules or limits the frame broke: the receiver
-for reasons that end in TO_VM, else the sender. Nothing is dropped elsewhere, except what a
-bandwidth limit (`rate`) makes wait too long: the queue is the kernel's, `tc -s qdisc` counts it.
+for reasons that end in TO_VM, else the sender. Nothing is dropped elsewhere. What finds the queue
+of a bandwidth limit (`rate`) full is dropped by the kernel, which counts packets alone: it shows in
+`heddle drops`, but makes no event, and no trace can foresee it.
 
 This page is made by `python -m heddle.events.reasons > docs/drops.md`; a test keeps it equal.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from itertools import product
 
 import pytest
 from packet_rules import TO_VM, UDP, Rule, write_group
 from packet_talk import arrived, between, talk, tcp, udp
 from packet_world import DB1, WEB1, WEB2, WEB3, Nic
 from scapy.layers.inet import IP
-from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
@@ -61,6 +62,19 @@ def test_unfragmented_packets_are_of_the_same_flow(board: Switchboard, version: 
         assert board.trace("web1", frame).decision("STAGE_FLOW") == "DECISION_FLOW_HIT"
 
 
+def test_options_behind_the_fragment_header(board: Switchboard) -> None:
+    """Only the first fragment shows which protocol follows them (RFC 8200, 4.5)."""
+    options = IPv6ExtHdrDestOpt(nh=17)
+    first, last = fragments(WEB1, DB1, 6, udp())
+    header = IPv6ExtHdrFragment(nh=60, m=1, id=77)
+    first = between(WEB1, DB1, 6, header / options / Raw(bytes(first[Raw])))
+    header = IPv6ExtHdrFragment(nh=60, offset=(8 + CUT) // 8, id=77)
+    last = between(WEB1, DB1, 6, header / Raw(bytes(last[Raw])))
+    for frame in (first, last):
+        board.send("web1", frame).arrives("db1", arrived(frame, WEB1, DB1))
+    assert board.connection().destination_port == 53
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_fragments_of_an_answer(board: Switchboard, version: int) -> None:
     write_group(board.world, 7, [Rule(9, TO_VM, version)])
@@ -104,11 +118,12 @@ def test_orphan(board: Switchboard, version: int) -> None:
     assert board.trace("web1", last).decision("STAGE_FLOW") == "DECISION_FLOW_NONE"
 
 
-STRANGERS = ("other identification", "other protocol", "other source", "other destination")
+STRANGERS = ("other identification", "other source", "other destination")
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("name", STRANGERS)
+@pytest.mark.parametrize(
+    ("name", "version"), [*product(STRANGERS, VERSIONS), ("other protocol", 4)]
+)
 def test_the_first_fragment_of_another_packet(board: Switchboard, name: str, version: int) -> None:
     first, _ = fragments(WEB1, DB1, version, udp())
     board.run("web1", first)
