@@ -7,6 +7,7 @@ gateway is .1, ports begin at .10, and a second router speaks as .2.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from hypothesis import strategies as st
 from model_board import HOST, TAPS, VETHS
@@ -33,6 +34,7 @@ from heddle.intent.model import (
     Subnet,
 )
 
+T = TypeVar("T")
 Draw = st.DrawFn
 VRRP_MAC = "00:00:5e:00:01:01"
 PROTOCOLS = (None, None, None, 1, 6, 6, 17, 132, 47)
@@ -64,7 +66,7 @@ def topologies(draw: Draw) -> list[AnyResource]:
     return plan.objects()
 
 
-def _of(draw: Draw, *values: object) -> object:
+def _of(draw: Draw, *values: T) -> T:
     return draw(st.sampled_from(values))
 
 

@@ -13,7 +13,8 @@ from random import Random
 
 from reference import wire
 from reference.answer_dhcp4 import BOOTP_BYTES, COOKIE
-from reference.topology import Gateway, Topology
+from reference.topology import Topology
+from talk import Talk, fragments, ip_packet, l4_bytes
 
 from heddle.intent.model import Port
 
@@ -37,22 +38,6 @@ class Sent:
     port: str
     frame: bytes
     gso_size: int = 0
-
-
-@dataclass(frozen=True)
-class Talk:
-    """Between two ports, or a port and an address that may be nobody's. ``ids``:
-    L4 ports, or the identifier of an echo twice."""
-
-    ends: tuple[Port, Port | None]
-    addresses: tuple[wire.IpAddress, wire.IpAddress]
-    protocol: int
-    ids: tuple[int, int]
-
-    def turned(self) -> Talk:
-        (here, there), (a, b), (x, y) = self.ends, self.addresses, self.ids
-        assert there is not None
-        return Talk((there, here), (b, a), self.protocol, (y, x))
 
 
 class Traffic:
@@ -150,7 +135,7 @@ class Traffic:
 
     def _say(self, random: Random, talk: Talk, flags: int, *, is_reply: bool) -> Sent:
         size = random.choice((0, 0, 8, 8, 100, 100, 1200, 1450, 2000))
-        segment = _segment(talk, flags, bytes(size), is_reply=is_reply)
+        segment = l4_bytes(talk, flags, bytes(size), is_reply=is_reply)
         ttl = random.choice((64,) * 16 + (255, 1, 2, 3, 0))
         frame = self._frame(random, talk, segment, ttl=ttl, tos=random.choice((0, 1, 0xB8, 3)))
         gso = random.choice((500, 1200, 1400)) if size > 1000 and random.random() < 0.5 else 0
@@ -159,7 +144,7 @@ class Traffic:
     def _frame(
         self, random: Random, talk: Talk, segment: bytes, *, ttl: int = 64, tos: int = 0
     ) -> bytes:
-        return self._ethernet(random, talk, _ip(talk, segment, ttl=ttl, tos=tos))
+        return self._ethernet(random, talk, ip_packet(talk, segment, ttl=ttl, tos=tos))
 
     def _ethernet(self, random: Random, talk: Talk, packet: bytes) -> bytes:
         here, there = talk.ends
@@ -194,8 +179,8 @@ class Traffic:
         talk = random.choice(talks)
         is_reply = random.random() < 0.5
         quoted = talk.turned() if is_reply else talk
-        segment = _segment(quoted, ACK, bytes(8), is_reply=is_reply)
-        quote = _ip(quoted, segment)[: random.choice((28, 48, 60, 200))]
+        segment = l4_bytes(quoted, ACK, bytes(8), is_reply=is_reply)
+        quote = ip_packet(quoted, segment)[: random.choice((28, 48, 60, 200))]
         version = quoted.addresses[0].version
         kinds4 = ((3, 3), (3, 4), (11, 0), (5, 1), (13, 0))
         kinds6 = ((1, 4), (2, 0), (3, 0), (127, 0))
@@ -209,11 +194,11 @@ class Traffic:
         if self._pending and random.random() < 0.7:
             return self._pending.pop(random.randrange(len(self._pending)))
         talk = self._new_talk(random) if not self._talks else random.choice(self._talks[-4:])
-        segment = _segment(talk, random.choice((SYN, ACK)), bytes(100), is_reply=False)
+        segment = l4_bytes(talk, random.choice((SYN, ACK)), bytes(100), is_reply=False)
         identification = random.choice((1, 2, 3))
         first, *later = [
             Sent(talk.ends[0].id, self._ethernet(random, talk, piece))
-            for piece in _cut(talk, segment, identification)
+            for piece in fragments(talk, segment, identification)
         ]
         self._pending += later
         if random.random() < 0.2:  # the first one comes late
@@ -321,10 +306,10 @@ class Traffic:
         if protocol == wire.ICMP and address.version == 6:
             protocol = wire.ICMPV6
         talk = Talk((port, None), (own[0], address), protocol, (7, random.choice((7, 80))))
-        segment = _segment(talk, SYN, bytes(random.choice((8, 56, 1500))), is_reply=False)
+        segment = l4_bytes(talk, SYN, bytes(random.choice((8, 56, 1500))), is_reply=False)
         ethertype = wire.IPV4 if address.version == 4 else wire.IPV6
         mac = self._topology.server_mac(subnet)
-        packet = _ip(talk, segment, ttl=random.choice((64, 1)))
+        packet = ip_packet(talk, segment, ttl=random.choice((64, 1)))
         return Sent(port.id, wire.ethernet(mac, wire.mac(port.mac), ethertype, packet))
 
     # ---- to many, to nobody, lies --------------------------------------------------------
@@ -337,8 +322,8 @@ class Traffic:
         own = ip_address(port.fixed_ips[0].ip)
         group = ip_address(random.choice(("224.0.0.251", "255.255.255.255", "10.1.0.255")))
         talk = Talk((port, None), (own, group), wire.UDP, (5353, random.choice((80, 5353))))
-        segment = _segment(talk, 0, bytes(20), is_reply=False)
-        return Sent(port.id, wire.ethernet(to, mac, wire.IPV4, _ip(talk, segment)))
+        segment = l4_bytes(talk, 0, bytes(20), is_reply=False)
+        return Sent(port.id, wire.ethernet(to, mac, wire.IPV4, ip_packet(talk, segment)))
 
     def _listener_report(self, random: Random) -> Sent:
         port = random.choice(self._ports)
@@ -358,7 +343,7 @@ class Traffic:
         targets = ("10.1.0.250", "127.0.0.1", "169.254.1.1", "224.0.0.5", "0.0.0.5", "10.2.0.1")
         own = ip_address(port.fixed_ips[0].ip)
         talk = Talk((port, None), (own, ip_address(random.choice(targets))), wire.UDP, (1, 80))
-        segment = _segment(talk, 0, bytes(20), is_reply=False)
+        segment = l4_bytes(talk, 0, bytes(20), is_reply=False)
         return Sent(port.id, self._frame(random, talk, segment))
 
     def _lie(self, random: Random, sent: Sent) -> Sent:
@@ -374,58 +359,3 @@ class Traffic:
         else:
             frame[random.randrange(min(len(frame), 80))] ^= 1 << random.randrange(8)
         return replace(sent, frame=bytes(frame))
-
-
-def _segment(talk: Talk, flags: int, payload: bytes, *, is_reply: bool) -> bytes:
-    source, destination = talk.ids
-    if talk.protocol == wire.TCP:
-        head = struct.pack("!HHIIBBHHH", source, destination, 1, 1, 0x50, flags, 512, 0xABCD, 0)
-        return head + payload
-    if talk.protocol == wire.UDP:
-        return struct.pack("!HHHH", source, destination, 8 + len(payload), 0) + payload
-    if talk.protocol in (wire.ICMP, wire.ICMPV6):
-        request = 8 if talk.protocol == wire.ICMP else 128
-        reply = 0 if talk.protocol == wire.ICMP else 129
-        kind = reply if is_reply else request
-        return struct.pack("!BBHHH", kind, 0, 0xBEEF, source, 1) + payload
-    if talk.protocol == wire.SCTP:
-        return struct.pack("!HHII", source, destination, 1, 1) + payload
-    return bytes(4) + payload
-
-
-def _ip(talk: Talk, payload: bytes, *, ttl: int = 64, tos: int = 0) -> bytes:
-    source, destination = talk.addresses
-    if isinstance(source, IPv4Address) and isinstance(destination, IPv4Address):
-        return wire.ipv4(source, destination, talk.protocol, payload, ttl=ttl, tos=tos)
-    assert isinstance(source, IPv6Address)
-    assert isinstance(destination, IPv6Address)
-    return wire.ipv6(source, destination, talk.protocol, payload, hop_limit=ttl, traffic_class=tos)
-
-
-def _cut(talk: Talk, segment: bytes, identification: int) -> list[bytes]:
-    """Three fragments, the first with all headers."""
-    pieces = []
-    source, destination = talk.addresses
-    for offset, more in ((0, 1), (40, 1), (80, 0)):
-        data = segment[offset : offset + 40] if more else segment[offset:]
-        if isinstance(source, IPv4Address) and isinstance(destination, IPv4Address):
-            field = more << 13 | offset // 8
-            pieces.append(
-                wire.ipv4(
-                    source,
-                    destination,
-                    talk.protocol,
-                    data,
-                    identification=identification,
-                    fragment=field,
-                )
-            )
-        else:
-            assert isinstance(source, IPv6Address)
-            assert isinstance(destination, IPv6Address)
-            head = struct.pack("!BBHI", talk.protocol, 0, offset | more, identification)
-            pieces.append(wire.ipv6(source, destination, 44, head + data))
-    return pieces
-
-
-__all__ = ["Gateway", "Sent", "Traffic"]

@@ -15,7 +15,6 @@ from reference.connections import (
     SYN,
     Connection,
     Connections,
-    State,
     Tuple,
     is_icmp_error,
     may_open,
@@ -23,7 +22,7 @@ from reference.connections import (
 )
 from reference.ends import Dropped
 from reference.guard import DHCP4_CLIENT, DHCP4_SERVER, DHCP6_CLIENT, DHCP6_SERVER
-from reference.packet import Fragment, Packet
+from reference.packet import Packet
 from reference.policy import Answer, Question, ask
 from reference.quote import quoted_tuple
 from reference.topology import Topology
@@ -250,6 +249,3 @@ def _ports(packet: Packet) -> int | tuple[int, int] | None:
 def _ids(direction: Tuple) -> int | tuple[int, int]:
     is_icmp = direction.protocol == (wire.ICMP if direction.source.version == 4 else wire.ICMPV6)
     return (direction.destination_id, 0) if is_icmp else direction.destination_id
-
-
-__all__ = ["Fragment", "Judge", "State", "needs_no_rule"]
