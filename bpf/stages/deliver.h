@@ -19,13 +19,13 @@ static __always_inline bool may_have_copy(struct flood *flood, const struct port
 {
 	struct packet *packet = flood->packet;
 
-	packet->blamed_ifindex = flood->next;
 	if (!flood->is_free && !may_enter(packet, flood->next))
 		packet->drop_reason = DROP_POLICY_TO_VM;
 	else if (!may_receive(to, !flood->trace))
 		packet->drop_reason = DROP_PACKET_RATE_TO_VM;
 	else
 		return true;
+	packet->blamed_ifindex = flood->next;
 	if (!flood->trace)
 		account_drop(flood->skb, packet);
 	packet->drop_reason = DROP_NONE;

@@ -151,32 +151,34 @@ static __always_inline struct question *ask_for(const struct packet *packet, __u
 	return ask;
 }
 
+/* What the rules of one end say: minus a drop reason, or whether the one that
+ * allows it is stateless. Leaves its number in the packet. */
+static __always_inline int judge_end(struct packet *packet, __u32 ifindex, enum direction direction,
+				     bool is_turned)
+{
+	struct question *ask = ask_for(packet, ifindex, direction, is_turned);
+	__u32 rule = ask ? find_rule(ask) : RULE_NONE;
+
+	if (direction == FROM_VM)
+		packet->from_rule = rule;
+	else
+		packet->to_rule = rule;
+	packet->blamed_ifindex = rule ? 0 : ifindex;
+	if (!ask || !rule)
+		return direction == FROM_VM ? -DROP_POLICY_FROM_VM : -DROP_POLICY_TO_VM;
+	return ask->is_stateless;
+}
+
 /* The sender's own rules, about this packet alone. */
 __noinline int may_leave(struct packet *packet)
 {
-	struct question *ask;
-
-	if (!packet)
-		return false;
-	ask = ask_for(packet, packet->key.ifindex, FROM_VM, false);
-	if (!ask)
-		return false;
-	packet->from_rule = find_rule(ask);
-	return packet->from_rule != RULE_NONE;
+	return packet && judge_end(packet, packet->key.ifindex, FROM_VM, false) >= 0;
 }
 
 /* A receiver's own rules, about this packet alone. */
 __noinline int may_enter(struct packet *packet, __u32 ifindex)
 {
-	struct question *ask;
-
-	if (!packet)
-		return false;
-	ask = ask_for(packet, ifindex, TO_VM, false);
-	if (!ask)
-		return false;
-	packet->to_rule = find_rule(ask);
-	return packet->to_rule != RULE_NONE;
+	return packet && judge_end(packet, ifindex, TO_VM, false) >= 0;
 }
 
 static __always_inline int refuse_sender(struct packet *packet)
@@ -208,31 +210,17 @@ static __always_inline int allow(struct packet *packet, enum decision decision, 
 /* Which ends are stateless, as bits, or minus a drop reason. */
 __noinline int judge_opening(struct packet *packet, __u32 from, __u32 to, int is_reply)
 {
-	struct question *ask;
-	int stateless = 0;
+	int at_from, at_to;
 
 	if (!packet)
 		return -DROP_INTERNAL;
-	ask = ask_for(packet, from, FROM_VM, is_reply);
-	if (!ask)
-		return -DROP_INTERNAL;
-	packet->from_rule = find_rule(ask);
-	packet->blamed_ifindex = from;
-	if (!packet->from_rule)
-		return -DROP_POLICY_FROM_VM;
-	if (ask->is_stateless)
-		stateless |= CONNECTION_STATELESS_FROM;
-	ask = ask_for(packet, to, TO_VM, is_reply);
-	if (!ask)
-		return -DROP_INTERNAL;
-	packet->to_rule = find_rule(ask);
-	packet->blamed_ifindex = to;
-	if (!packet->to_rule)
-		return -DROP_POLICY_TO_VM;
-	if (ask->is_stateless)
-		stateless |= CONNECTION_STATELESS_TO;
-	packet->blamed_ifindex = 0;
-	return stateless;
+	at_from = judge_end(packet, from, FROM_VM, is_reply);
+	if (at_from < 0)
+		return at_from;
+	at_to = judge_end(packet, to, TO_VM, is_reply);
+	if (at_to < 0)
+		return at_to;
+	return (at_from ? CONNECTION_STATELESS_FROM : 0) | (at_to ? CONNECTION_STATELESS_TO : 0);
 }
 
 /* Make an entry in place of whatever is in the way. */
