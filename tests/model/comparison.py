@@ -10,6 +10,10 @@ from changes import Changes
 from model_board import ModelBoard, Observed, Tally
 from packet_diff import assert_same_frame
 from reference.ends import Outcome, Verdict
+from reference.judge import first_questions
+from reference.packet import Fragment, Packet
+from reference.parse import parse
+from reference.policy import matching_rules
 from reference.world import World
 from traffic import Sent, Traffic
 
@@ -72,6 +76,8 @@ class Comparison:
         self._count(sent, expected)
         try:
             _compare(expected, observed)
+            if expected.verdict is Verdict.DELIVERED:
+                self._check_rules(sent, expected.deliveries[0][0], observed)
         except AssertionError as error:
             error.add_note(self._story(expected, observed))
             raise
@@ -83,6 +89,21 @@ class Comparison:
         _same("frames sent", actual.sent, self._tally.sent)
         _same("frames received", actual.received, self._tally.received)
         _same("drops", actual.drops, self._tally.drops)
+
+    def _check_rules(self, sent: Sent, receiver: str, observed: Observed) -> None:
+        """The rules that are named for what they allowed do allow it."""
+        topology = self.world.topology
+        here, there = topology.ports[sent.port], topology.ports[receiver]
+        packet = Packet(here, topology.network_of(here), sent.frame, sent.gso_size)
+        parse(packet)
+        if "DECISION_POLICY_ALLOWED" not in observed.path or packet.fragment is Fragment.LATER:
+            return
+        for port, rule, asked in zip(
+            (here, there), observed.rules, first_questions(packet, there, topology), strict=True
+        ):
+            allowing = {each.number for each in matching_rules(topology, port, asked)}
+            named = rule in allowing if port.port_security else rule == self.board.rule_open
+            assert named, f"{port.id} names rule {rule}, of {allowing}"
 
     def _count(self, sent: Sent, expected: Outcome) -> None:
         self._tally.sent[sent.port] += 1

@@ -80,6 +80,7 @@ class ModelBoard:
         self._records = datapath.table("traces")
         self._record_codec = abi.codec("trace_record")
         self._record_key = _TRACE_SLOT.to_bytes(4, "little")
+        self.rule_open = (1 << 32) - 1  # RULE_OPEN of rules.h: none is needed
         self._mark = abi.value("TRACE_MARK") | _TRACE_SLOT
         self._reasons = {int(member): member.name for member in abi.enum("drop_reason")}
         self._states = {int(m): m.name for m in abi.enum("connection_state")}

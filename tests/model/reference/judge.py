@@ -89,27 +89,8 @@ class Judge:
     def _judge_first(
         self, packet: Packet, way: ToPort, now: float, known: Connection | None
     ) -> None:
-        ports = _ports(packet)
-        answers = self._ask_both(
-            Question(
-                Direction.FROM_VM,
-                packet.version,
-                packet.protocol,
-                ports,
-                packet.destination,
-                way.network,
-            ),
-            Question(
-                Direction.TO_VM,
-                packet.version,
-                packet.protocol,
-                ports,
-                packet.source,
-                packet.network,
-            ),
-            packet.port,
-            way.port,
-        )
+        questions = first_questions(packet, way.port, self._topology)
+        answers = self._ask_both(*questions, packet.port, way.port)
         tracked = Answer.STATEFUL in answers
         if known is not None and (tracked or Answer.NO in answers):
             self._connections.end(known)  # the rules are others now
@@ -232,6 +213,17 @@ def _asks_for_address(packet: Packet) -> bool:
     if packet.version == 4:
         return packet.has_ports(wire.UDP, DHCP4_CLIENT, DHCP4_SERVER)
     return packet.version == 6 and packet.has_ports(wire.UDP, DHCP6_CLIENT, DHCP6_SERVER)
+
+
+def first_questions(
+    packet: Packet, receiver: Port, topology: Topology
+) -> tuple[Question, Question]:
+    """Of the sender's end and the receiver's, about a packet that opens something."""
+    there = topology.network_of(receiver)
+    return (
+        _question(Direction.FROM_VM, packet, packet.destination, there),
+        _question(Direction.TO_VM, packet, packet.source, packet.network),
+    )
 
 
 def _question(
