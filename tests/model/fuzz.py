@@ -61,6 +61,7 @@ def _model(board: ModelBoard, options: argparse.Namespace) -> Counter[str]:
         max_examples=max(1, options.count // PACKETS),
         deadline=None,
         database=None,
+        print_blob=True,
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )

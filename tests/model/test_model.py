@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from comparison import Comparison
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,11 +16,13 @@ TOPOLOGIES = 100
 seeds = st.lists(st.integers(0, 2**32 - 1), min_size=PACKETS, max_size=PACKETS)
 
 
+@pytest.mark.timeout(900)  # seconds; a failure is made as small as can be, for 300 at most
 @settings(
     max_examples=TOPOLOGIES,
     deadline=None,
     database=None,
     derandomize=True,
+    print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
 @given(objects=topologies(), seeds=seeds)
