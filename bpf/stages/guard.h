@@ -63,6 +63,18 @@ static __always_inline __u32 load_ipv4(const __u8 *bytes)
 	return address;
 }
 
+/* Many and the loopback, whatever prefix is routed to a port or paired with it
+ * (RFC 1122 3.2.1.3, RFC 4291 2.5.3 and 2.7). */
+static __always_inline bool is_no_source(const __u8 *address)
+{
+	const __u32 *words = (const __u32 *)address;
+
+	if (is_mapped(address))
+		return address[12] >= 224 || address[12] == 127;
+	return address[0] == 0xff ||
+	       (!words[0] && !words[1] && !words[2] && words[3] == bpf_htonl(1));
+}
+
 /* May this port send from the address? Its own ones, the link-local one of
  * its MAC, the prefixes that are routed to it, and those of its address pairs,
  * each with the MAC that it goes with. */
@@ -82,7 +94,8 @@ static __always_inline bool owns_address(const struct packet *packet, const stru
 		if (same_address(own, address))
 			return true;
 	}
-	return has_pair(packet->key.ifindex, source_mac(packet), address);
+	return !is_no_source(address) &&
+	       has_pair(packet->key.ifindex, source_mac(packet), address);
 }
 
 static __always_inline void learn_from(struct packet *packet, const struct port *port,

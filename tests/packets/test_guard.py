@@ -119,6 +119,28 @@ def test_prefix_routed_to_another_port_is_not(send: Send, address: str) -> None:
     assert reason(send, "db1", frame / l4("udp", version)) == "DROP_SOURCE_IP"
 
 
+@pytest.mark.parametrize(
+    ("source", "is_good"),
+    [
+        ("223.255.255.254", True),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("127.0.0.1", False),
+        ("2001:db8::1", True),
+        ("ff02::1", False),
+        ("::1", False),
+    ],
+)
+def test_a_routed_default_holds_no_multicast_and_no_loopback(
+    board: Switchboard, send: Send, source: str, is_good: bool
+) -> None:
+    version = 6 if ":" in source else 4
+    board.world.put_pair(WEB1, "::/0" if version == 6 else "0.0.0.0/0", WEB1.mac)
+    frame = Ether(src=WEB1.mac, dst=WEB2.mac) / l3(version, source, WEB2.address(version))
+    sent = send("web1", frame / l4("udp", version))
+    assert sent.reason == (None if is_good else "DROP_SOURCE_IP")
+
+
 def test_second_address_row_opens_the_address(board: Switchboard, send: Send) -> None:
     """Not one address per port, but any row that points to it."""
     target = board.devices["web1"].ifindex

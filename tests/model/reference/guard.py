@@ -67,6 +67,12 @@ def may_speak_for(topology: Topology, port: Port, mac: bytes, address: wire.IpAd
 def may_share(topology: Topology, port: Port, mac: bytes, address: wire.IpAddress) -> bool:
     """An address pair's prefix under the pair's MAC; what is routed to the port,
     under its own. Link-local addresses are never routed (RFC 4291 2.5.6)."""
+    if (
+        address.is_multicast
+        or address.is_loopback
+        or (address.version == 4 and address.is_reserved)
+    ):
+        return False  # never a source (RFC 1122 3.2.1.3, RFC 4291 2.5.3, 2.7)
     own_mac = wire.mac(port.mac)
     pairs = [p for p in port.address_pairs if (wire.mac(p.mac) if p.mac else own_mac) == mac]
     if any(_holds(pair.cidr, address) for pair in pairs):
