@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Packets and their connections: what opens one needs rules at both ends, what
+ * belongs to one notes its state, and is judged again when the policy changed.
+ */
+#pragma once
+
+#include "stages/ends.h"
+#include "stages/quote.h"
+
+/* Make an entry in place of whatever is in the way. */
+static __always_inline int put_entry(struct flow_key *key, struct flow_key *room,
+				     const struct flow *entry)
+{
+	struct flow *old = bpf_map_lookup_elem(&flows, key);
+
+	if (old) {
+		reverse_key(room, key, old->other_ifindex);
+		if (old->role == FLOW_REPLY)
+			end_connection(room, key);
+		else
+			end_connection(key, room);
+	}
+	return bpf_map_update_elem(&flows, key, entry, BPF_NOEXIST);
+}
+
+/* The opener's entry, with the timer that will end the connection. */
+static __always_inline int put_opener(struct packet *packet, struct flow *fresh)
+{
+	struct flow *connection;
+	__u64 ns;
+
+	if (put_entry(&packet->key, &packet->other, fresh))
+		return -1;
+	count_opened(packet->key.ifindex, fresh->from_slot);
+	connection = bpf_map_lookup_elem(&flows, &packet->key);
+	if (!connection)
+		return -1;
+	bpf_timer_init(&connection->timer, &flows, CLOCK_MONOTONIC);
+	bpf_timer_set_callback(&connection->timer, on_alarm);
+	ns = adapted(timeout_of(connection, packet->key.l4_protocol), connection,
+		     packet->key.ifindex);
+	set_alarm(connection, fresh->opened_at, ns < FIRST_ALARM_NS ? ns : FIRST_ALARM_NS);
+	return 0;
+}
+
+/* Make the entries of both directions, the opener's first. Returns 0, or not
+ * when the table is full. */
+__noinline int open_connection(int stateless)
+{
+	bool is_tracked = stateless != STATELESS_BOTH;
+	struct packet *packet = packet_in_hand();
+	struct scratch *space = scratch();
+	struct flow *fresh;
+	struct port *from;
+
+	if (!packet || !space)
+		return -1;
+	from = find_port(packet->key.ifindex);
+	if (!from)
+		return -1;
+	fresh = (struct flow *)space->bytes;
+	__builtin_memset(fresh, 0, sizeof(*fresh));
+	fresh->role = is_tracked ? FLOW_OPENER : FLOW_UNTRACKED;
+	fresh->from_slot = from->counter_slot;
+	fresh->other_ifindex = packet->to_ifindex;
+	fresh->connection_flags = stateless;
+	fresh->state = is_tracked ? first_state(packet) : CONNECTION_NEW;
+	fresh->policy_epoch = packet->epoch;
+	fresh->from_rule = packet->from_rule;
+	fresh->to_rule = packet->to_rule;
+	fresh->opened_at = fresh->used_at = bpf_ktime_get_ns();
+	packet->settled = is_settled(fresh->state);
+	if (put_opener(packet, fresh))
+		return -1;
+	if (!is_tracked)
+		return 0;
+	fresh->role = FLOW_REPLY;
+	fresh->other_ifindex = packet->key.ifindex;
+	reverse_key(&packet->other, &packet->key, packet->to_ifindex);
+	if (!put_entry(&packet->other, &packet->opener, fresh))
+		return 0;
+	end_connection(&packet->key, &packet->other);
+	return -1;
+}
+
+/* A packet without a connection, or with one that has just ended. A traced one
+ * ends none (makes_room). */
+static __always_inline int judge_first(struct packet *packet, bool makes_room)
+{
+	int stateless = judge_opening(packet, packet->key.ifindex, packet->to_ifindex, false);
+
+	if (stateless < 0)
+		return drop(packet, STAGE_POLICY, -stateless);
+	if (is_icmp_error(packet) || !may_open(packet)) {
+		if (stateless != STATELESS_BOTH)
+			return drop(packet, STAGE_POLICY, DROP_CONNECTION_INVALID);
+	}
+	if (!packet->trackable)
+		return allow(packet, DECISION_POLICY_ALLOWED, OUTCOME_PORT);
+	if (!makes_room && !may_have_another(packet->key.ifindex)) {
+		if (stateless != STATELESS_BOTH)
+			return drop(packet, STAGE_POLICY, DROP_CONNECTION_LIMIT);
+	} else if (packet->trace) {
+		return allow(packet, DECISION_POLICY_ALLOWED, OUTCOME_PORT);
+	} else if (open_connection(stateless) && stateless != STATELESS_BOTH) {
+		return drop(packet, STAGE_POLICY, DROP_FLOW_TABLE_FULL);
+	}
+	return allow(packet, DECISION_POLICY_ALLOWED, OUTCOME_PORT);
+}
+
+/* The connection of a packet, NULL if there is none. Leaves both keys in the
+ * packet: that of its opener, and that of the other direction. */
+static __always_inline struct flow *find_connection(struct packet *packet)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, &packet->key), *connection;
+
+	if (!flow)
+		return NULL;
+	reverse_key(&packet->other, &packet->key, flow->other_ifindex);
+	packet->is_reply = flow->role == FLOW_REPLY;
+	if (!packet->is_reply) {
+		packet->opener = packet->key;
+		return flow;
+	}
+	packet->opener = packet->other;
+	connection = bpf_map_lookup_elem(&flows, &packet->opener);
+	return connection && connection->role == FLOW_OPENER ? connection : NULL;
+}
+
+static __always_inline void forget(struct packet *packet)
+{
+	if (packet->trace)
+		return;
+	if (packet->is_reply)
+		end_connection(&packet->other, &packet->key);
+	else
+		end_connection(&packet->key, &packet->other);
+}
+
+/* Is it this connection still? Its other end may have moved to another port,
+ * and a SYN after the end begins another one (RFC 9293 3.6.1). */
+static __always_inline bool is_current(const struct flow *connection, const struct packet *packet)
+{
+	__u32 opener = packet->opener.ifindex, other = connection->other_ifindex;
+
+	if (packet->key.ifindex != (packet->is_reply ? other : opener) ||
+	    packet->to_ifindex != (packet->is_reply ? opener : other))
+		return false;
+	if (packet->key.l4_protocol != IPPROTO_TCP || connection->role == FLOW_UNTRACKED)
+		return true;
+	return (packet->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN ||
+	       (connection->state != CONNECTION_TIME_WAIT && connection->state != CONNECTION_CLOSED);
+}
+
+/* The policy has changed: would the connection still be opened? */
+static __always_inline int judge_again(struct packet *packet, struct flow *connection, __u32 epoch)
+{
+	int stateless = judge_opening(packet, packet->opener.ifindex, connection->other_ifindex,
+				      packet->is_reply);
+
+	if (stateless < 0 || packet->trace)
+		return stateless;
+	connection->from_rule = packet->from_rule;
+	connection->to_rule = packet->to_rule;
+	connection->connection_flags =
+		(connection->connection_flags & ~STATELESS_BOTH) | stateless;
+	connection->policy_epoch = epoch;
+	return stateless;
+}
+
+/* Ends without state look at replies as at any packet. */
+static __always_inline int judge_reply(struct packet *packet, int stateless,
+				       enum decision decision)
+{
+	if (stateless & CONNECTION_STATELESS_TO && !may_leave(packet))
+		return refuse_sender(packet);
+	if (stateless & CONNECTION_STATELESS_FROM && !may_enter(packet, packet->to_ifindex))
+		return refuse_receiver(packet, packet->to_ifindex);
+	return allow(packet, decision, OUTCOME_PORT);
+}
+
+/* Take the packet into account. Both directions come here until the connection
+ * has settled. */
+static __always_inline void note(struct packet *packet, struct flow *connection)
+{
+	__u8 before = connection->state;
+	struct flow *other;
+
+	if (connection->role == FLOW_OPENER)
+		advance(connection, packet, packet->is_reply);
+	packet->settled = is_settled(connection->state);
+	if (connection->state == before)
+		return;
+	hasten(connection, &packet->opener);
+	if (packet->settled)
+		return;
+	other = bpf_map_lookup_elem(&flows, &packet->other);
+	if (other)
+		other->flags &= ~FLOW_SETTLED;
+}
+
+/* What to do with the packet is known, and its connection is opening or closing:
+ * is there more to say than its state? */
+__noinline int track(void)
+{
+	struct packet *packet = packet_in_hand();
+	struct flow *flow, *connection;
+
+	if (!packet)
+		return false;
+	flow = bpf_map_lookup_elem(&flows, &packet->key);
+	connection = flow ? find_connection(packet) : NULL;
+	if (!connection || connection->role != FLOW_OPENER ||
+	    connection->policy_epoch != current_epoch(connection->epoch_slot))
+		return false;
+	packet->to_ifindex = flow->ifindex;
+	if (!is_current(connection, packet))
+		return false;
+	note(packet, connection);
+	if (packet->settled)
+		flow->flags |= FLOW_SETTLED;
+	else
+		flow->flags &= ~FLOW_SETTLED;
+	return true;
+}
+
+__noinline int judge_tracked(void)
+{
+	struct packet *packet = packet_in_hand();
+	struct flow *connection;
+	int stateless, outcome;
+	__u32 epoch;
+
+	if (!packet)
+		return OUTCOME_DROP;
+	connection = find_connection(packet);
+	if (!connection)
+		return judge_first(packet, false);
+	epoch = packet->is_reply ? current_epoch(packet->to_network % EPOCH_SLOTS) : packet->epoch;
+	if (!is_current(connection, packet) ||
+	    (connection->role == FLOW_UNTRACKED && connection->policy_epoch != epoch)) {
+		forget(packet);
+		return judge_first(packet, packet->trace && !packet->is_reply);
+	}
+	packet->connection_state = 1 + connection->state;
+	stateless = connection->connection_flags & STATELESS_BOTH;
+	packet->from_rule = connection->from_rule;
+	packet->to_rule = connection->to_rule;
+	if (connection->policy_epoch != epoch)
+		stateless = judge_again(packet, connection, epoch);
+	if (stateless < 0) {
+		forget(packet);
+		return drop(packet, STAGE_POLICY, -stateless);
+	}
+	outcome = packet->is_reply ? judge_reply(packet, stateless, DECISION_POLICY_REPLY) :
+				     allow(packet, DECISION_POLICY_ALLOWED, OUTCOME_PORT);
+	if (outcome == OUTCOME_PORT && !packet->trace)
+		note(packet, connection);
+	return outcome;
+}
+
+/* ---- ICMP errors --------------------------------------------------------------- */
+
+/* With the key of a reply to the quoted packet in hand: which ends of its
+ * connection are stateless, as that reply sees them, or -1 without one. */
+static __always_inline int judge_quoted(struct packet *packet)
+{
+	struct flow *connection = find_connection(packet);
+	int stateless;
+	__u32 epoch;
+
+	if (!connection || connection->role != FLOW_OPENER || !is_current(connection, packet))
+		return -1;
+	epoch = packet->is_reply ? current_epoch(packet->to_network % EPOCH_SLOTS) : packet->epoch;
+	stateless = connection->connection_flags & STATELESS_BOTH;
+	packet->from_rule = connection->from_rule;
+	packet->to_rule = connection->to_rule;
+	if (connection->policy_epoch != epoch)
+		stateless = judge_again(packet, connection, epoch);
+	if (stateless < 0) {
+		forget(packet);
+		return -1;
+	}
+	if (packet->is_reply || stateless == STATELESS_BOTH)
+		return stateless;
+	return stateless ^ (stateless ? STATELESS_BOTH : 0);
+}
+
+/* An error about a packet of a connection that was sent to this port passes as
+ * a reply does. Returns -1 when it is about nothing known. */
+__noinline int judge_related(struct __sk_buff *skb)
+{
+	struct packet *packet = packet_in_hand();
+	int stateless;
+
+	if (!packet || !load_quoted(skb, packet))
+		return -1;
+	stateless = judge_quoted(packet);
+	packet->key = packet->own;
+	return stateless < 0 ? -1 : judge_reply(packet, stateless, DECISION_POLICY_RELATED);
+}
