@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from heddle.intent.names import TUNNEL
+
 
 class Device(str):
     """Name of a link of this host; written as its ifindex."""
@@ -285,6 +287,18 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Tunnel:
+    """The one VXLAN device of a host, for every VNI, with the from_tunnel program
+    at its ingress. Its rows name it as ``Device(TUNNEL)``."""
+
+    udp_port: int  # of envelopes, here and at all hosts that send here
+    vtep: str  # our underlay address: IPv4 or IPv6
+    alias: str
+    groups: tuple[str, ...] = ()  # underlay multicast groups to listen to, sorted
+    name: str = TUNNEL
+
+
+@dataclass(frozen=True, slots=True)
 class Nic:
     """A machine's view of a port."""
 
@@ -320,18 +334,22 @@ class HostState:
     rows: dict[RowKey, RowValue] = field(default_factory=dict)
     machines: dict[str, MachineSpec] = field(default_factory=dict)
     namespaces: set[str] = field(default_factory=set)
+    tunnel: Tunnel | None = None  # None: this host has no underlay address
 
 
 @dataclass(slots=True)
 class HostDelta:
     """What turns one HostState into the next. ``touched`` holds the VNIs whose
-    flows must be decided again."""
+    flows must be decided again; ``tunnel`` counts when ``tunnel_changed``."""
 
     links: dict[str, Link | None] = field(default_factory=dict)  # None: remove
     rows: dict[RowKey, RowValue | None] = field(default_factory=dict)
     machines: dict[str, MachineSpec | None] = field(default_factory=dict)
     namespaces: dict[str, bool] = field(default_factory=dict)  # False: remove
     touched: set[int] = field(default_factory=set)
+    tunnel: Tunnel | None = None  # None: remove
+    tunnel_changed: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.links or self.rows or self.machines or self.namespaces)
+        changes = (self.links, self.rows, self.machines, self.namespaces, self.tunnel_changed)
+        return any(changes)

@@ -21,6 +21,8 @@ SHAPER = "heddle-shape"
 """The link into which the data plane sends what must be shaped, per host, ..."""
 SHAPED = "heddle-shaped"
 """... and its peer, at which that comes out again."""
+TUNNEL = "heddle-vxlan"
+"""The device through which frames go to other hosts, and come from them."""
 VM_MAC_PREFIX = bytes.fromhex("fa163e")
 
 
@@ -53,6 +55,11 @@ def namespace_name(machine_name: str) -> str:
 def port_alias(port_id: str) -> str:
     """The mark in ``ifalias`` by which the applier knows a link as its own."""
     return f"heddle:port:{port_id}"
+
+
+def tunnel_alias(host: str) -> str:
+    """The mark in ``ifalias`` of a host's tunnel."""
+    return f"heddle:tunnel:{host}"
 
 
 def nic_names(machine_name: str, networks: Iterable[str]) -> Iterator[str]:
