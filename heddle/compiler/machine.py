@@ -26,6 +26,7 @@ def compile_machine(view: View, machine: Machine) -> Fragment:
         memory=machine.memory,
         running=machine.running,
         nics=tuple(_nics(view, machine)),
+        pinned=machine.pin == "auto",
     )
     fragment = Fragment(machines={machine.id: spec})
     if machine.machine_kind == "container":

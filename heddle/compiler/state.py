@@ -324,6 +324,7 @@ class MachineSpec:
     memory: int
     running: bool
     nics: tuple[Nic, ...]
+    pinned: bool = True  # its threads to CPUs, where there are enough
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ import libvirt
 from heddle import paths
 from heddle.compiler.state import MachineSpec, Nic
 from heddle.errors import HypervisorError
-from heddle.hypervisor import guest_agent
+from heddle.hypervisor import guest_agent, pinning
 from heddle.hypervisor.accelerator import accelerator
 from heddle.hypervisor.backoff import Backoff
 from heddle.hypervisor.domain import (
@@ -61,6 +61,7 @@ class _Run:
     domain_id: int  # libvirt's number, new at every start
     seen_at: float = field(default_factory=time.monotonic)
     was_ready: bool = False
+    pinned: bool = False
     ready_nics: tuple[Nic, ...] | None = None  # with which it was ready
     ready_until: float = 0.0
     asked_to_stop: float | None = None  # first time
@@ -155,6 +156,7 @@ class VirtualMachines:
         if not spec.running:
             return self._stop(domain, run, spec)
         run.asked_to_stop = None
+        self._pin(domain, run, spec)
         if self._plug(domain, spec):
             run.ready_until = 0.0
         return self._look(domain, run, spec)
@@ -164,6 +166,18 @@ class VirtualMachines:
         if run is None or run.domain_id != domain.ID():
             run = self._runs[spec.id] = _Run(domain.ID())
         return run
+
+    def _pin(self, domain: libvirt.virDomain, run: _Run, spec: MachineSpec) -> None:
+        """Once in a run, and when the operator thinks otherwise. What somebody else
+        has pinned (virsh vcpupin) stays."""
+        if spec.pinned == run.pinned:
+            return
+        assert self._connection is not None
+        if spec.pinned:
+            pinning.pin(self._connection, domain, spec.cpus)
+        else:
+            pinning.release(self._connection, domain, spec.cpus)
+        run.pinned = spec.pinned
 
     def _defined(self, spec: MachineSpec, mark: Mark | None) -> libvirt.virDomain:
         """The domain of ``spec``, defined anew where its definition is not current."""

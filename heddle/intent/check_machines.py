@@ -11,7 +11,7 @@ from heddle.intent.names import PROJECT, derived_mac, nic_names, object_id
 from heddle.intent.problems import KeyPath, suggestion
 from heddle.intent.schema import BUILT_IN_IMAGE, MachineSpec, NetworkSpec, NicSpec, SubnetSpec
 
-_VM_ONLY = ("image", "cpus", "memory")
+_VM_ONLY = ("image", "cpus", "memory", "pin")
 
 
 def check_machines(context: Context) -> None:

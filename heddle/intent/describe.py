@@ -82,6 +82,8 @@ def _machine(machine: Machine) -> Iterator[str]:
     yield machine.machine_kind
     if machine.machine_kind == "vm":
         yield from (f"image {machine.image}", f"{machine.cpus} cpu", _size(machine.memory))
+        if machine.pin == "off":
+            yield "not pinned"
 
 
 def _guard(port: Port, names: Mapping[str, str]) -> Iterator[str]:

@@ -184,6 +184,7 @@ def _machines(topology: Topology, stored: Stored, host: str, origin: str) -> lis
                 image=_image(topology, spec),
                 cpus=spec.cpus,
                 memory=spec.memory,
+                pin=spec.pin,
                 running=old is not None and old.running,
             )
         )

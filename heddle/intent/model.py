@@ -265,6 +265,7 @@ class Machine(Resource):
     image: str = "tiny"
     cpus: Annotated[int, Field(ge=1, le=255)] = 1
     memory: Annotated[int, Field(ge=64 << 20)] = 256 << 20
+    pin: Literal["auto", "off"] = "auto"
     running: bool = False
 
 

@@ -334,6 +334,12 @@ class MachineSpec(Spec):
         description="Size in K, M, G or T (binary), at least 64M. VMs only.",
         examples=["256M"],
     )
+    pin: Literal["auto", "off"] = Field(
+        default="auto",
+        description="`auto`: each vCPU has a core of the host for itself while there are enough. "
+        "VMs only.",
+        examples=["off"],
+    )
     nics: Annotated[list[NicSpec], Field(max_length=NICS_MAX)] = Field(
         default=[],
         description=f"Network interfaces, at most {NICS_MAX}.",

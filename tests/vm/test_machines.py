@@ -13,7 +13,8 @@ from private_host import FAR_HOP, FAR_PREFIX, MTU, ROUTER, PrivateHost, run, wai
 
 from heddle.compiler.state import MachineSpec
 from heddle.errors import HypervisorError
-from heddle.hypervisor import machines
+from heddle.hypervisor import machines, pinning
+from heddle.hypervisor.libvirtd import connect
 from heddle.hypervisor.vms import console_log
 
 pytestmark = pytest.mark.timeout(900)
@@ -272,3 +273,17 @@ def test_what_libvirt_refuses_names_the_machine_and_is_tried_again_later(
     wait_until(
         lambda: (vm_host.status(spec), vm_host.starts(spec))[1] > starts, "QEMU is asked again"
     )
+
+
+def test_threads_are_pinned_and_released(guest: MachineSpec) -> None:
+    """As far as two cores go: what is chosen on larger hosts is a unit test."""
+    connection = connect()
+    assert connection is not None
+    domain = connection.lookupByUUIDString(guest.id)
+    cpus = connection.getCPUMap()[0]
+    pinning.pin_to(domain, pinning.Pinning((cpus - 1,), frozenset({0})), cpus)
+    assert domain.vcpuPinInfo() == [tuple(cpu == cpus - 1 for cpu in range(cpus))]
+    assert domain.emulatorPinInfo() == tuple(cpu == 0 for cpu in range(cpus))
+    pinning.release(connection, domain, guest.cpus)
+    assert domain.vcpuPinInfo() == [(True,) * cpus]
+    assert domain.emulatorPinInfo() == (True,) * cpus
