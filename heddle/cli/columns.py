@@ -16,6 +16,25 @@ class Columns(NamedTuple):
     cells: Callable[[View, Item], Sequence[object]]
 
 
+def _host(view: View, item: Item) -> Sequence[object]:
+    kind = "foreign" if item["foreign"] else "agent"
+    machines = sum(machine["host"] == item["name"] for machine in view.of_kind("machine"))
+    status = view.status(item)
+    return (
+        item["name"],
+        item["number"],
+        item["vtep"],
+        item["udp_port"],
+        kind,
+        machines,
+        status.get("error"),
+    )
+
+
+def _detour(view: View, item: Item) -> Sequence[object]:
+    return item["host"], item["relay"]
+
+
 def _network(view: View, item: Item) -> Sequence[object]:
     subnets = [s["cidr"] for s in view.of_kind("subnet") if s["network_id"] == item["id"]]
     return item["name"], item["vni"], item["mtu"], subnets, len(view.ports_in(item["id"]))
@@ -91,6 +110,8 @@ def _port(view: View, item: Item) -> Sequence[object]:
 
 
 COLUMNS = {
+    "host": Columns(("host", "number", "vtep", "udp port", "kind", "machines", "error"), _host),
+    "detour": Columns(("host", "relay"), _detour),
     "network": Columns(("network", "vni", "mtu", "subnets", "ports"), _network),
     "subnet": Columns(("subnet", "network", "gateway", "dhcp", "ipv6 mode", "dns"), _subnet),
     "router": Columns(("router", "interfaces", "static routes"), _router),

@@ -27,6 +27,8 @@ from heddle.paths import host_name
 
 # What a kind is called here, in the singular and the plural, and in the store.
 _STORED = {
+    "host": "host",
+    "detour": "detour",
     "network": "network",
     "subnet": "subnet",
     "router": "router",

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from heddle.compiler.questions import Question, holder_of
+from heddle.compiler.questions import Question, detour_of, holder_of, host_named, path_to
 from heddle.intent.model import (
     AddressGroup,
     AnyResource,
+    Detour,
+    Host,
     Machine,
     Network,
+    Path,
     Port,
     Router,
     SecurityGroup,
@@ -27,6 +30,7 @@ def claims_of(resource: AnyResource, host: str) -> Iterator[Question]:
             yield from _port_claims(resource, host)
         case Network():
             yield ("VNI", str(resource.vni))
+            yield from _foreign_claims(resource)
         case Subnet():
             yield ("subnet number", str(resource.number))
             yield ("gateway", resource.network_id, resource.gateway_ip)
@@ -40,11 +44,29 @@ def claims_of(resource: AnyResource, host: str) -> Iterator[Question]:
         case Machine():
             if resource.host == host:
                 yield ("machine name", resource.name)
+        case Host():
+            yield ("host number", str(resource.number))
+            if resource.vtep:
+                yield ("VTEP", resource.vtep)
+            yield from answers_of(resource)
+        case Detour() | Path():
+            yield from answers_of(resource)
 
 
-def addresses_of(resource: AnyResource | None) -> Iterator[Question]:
+def answers_of(resource: AnyResource | None) -> Iterator[Question]:
     """The claims that compile functions ask about."""
     match resource:
+        case Host():
+            yield host_named(resource.name)
+        case Detour():
+            yield detour_of(resource.host)
+        case Path():
+            yield path_to(resource.host)
+        case Network():
+            for member in resource.foreign_members:
+                for behind in member.macs:
+                    if behind.address is not None:
+                        yield holder_of(resource.id, behind.address)
         case Port():
             for fixed_ip in resource.fixed_ips:
                 yield holder_of(resource.network_id, fixed_ip.ip)
@@ -56,8 +78,8 @@ def addresses_of(resource: AnyResource | None) -> Iterator[Question]:
 
 def _port_claims(port: Port, host: str) -> Iterator[Question]:
     yield _mac_claim(port.network_id, port.mac)
-    yield from addresses_of(port)
-    if port.host == host:
+    yield from answers_of(port)
+    if host in (port.host, port.migrating_to):
         yield ("device", tap_name(port.id))
         yield ("NIC", port.machine_id, str(port.nic))
 
@@ -66,7 +88,14 @@ def _router_claims(router: Router) -> Iterator[Question]:
     yield ("router number", str(router.number))
     for interface in router.interfaces:
         yield _mac_claim(interface.network_id, interface.mac)
-    yield from addresses_of(router)
+    yield from answers_of(router)
+
+
+def _foreign_claims(network: Network) -> Iterator[Question]:
+    for member in network.foreign_members:
+        for behind in member.macs:
+            yield _mac_claim(network.id, behind.mac)
+    yield from answers_of(network)
 
 
 def _mac_claim(network_id: str, mac: str) -> Question:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from heddle.compiler.admission import Admission
-from heddle.compiler.claims import addresses_of
+from heddle.compiler.claims import answers_of
 from heddle.compiler.fragment import Limits
 from heddle.compiler.questions import (
     ObjectKey,
@@ -48,7 +48,7 @@ class Index:
             changed.add(key)
             changed |= self._regroup(old, new)
             changed |= self.usage.replace(old, new)
-            changed |= set(addresses_of(old)) ^ set(addresses_of(new))
+            changed |= set(answers_of(old)) ^ set(answers_of(new))
         return replaced, changed
 
     def get(self, key: ObjectKey) -> AnyResource | None:

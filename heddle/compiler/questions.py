@@ -31,6 +31,21 @@ def holder_of(network_id: str, address: str) -> Question:
     return ("address", network_id, address)
 
 
+def host_named(name: str) -> Question:
+    """Which host has this name?"""
+    return ("host name", name)
+
+
+def detour_of(host: str) -> Question:
+    """Through whom do all reach the host?"""
+    return ("detour of host", host)
+
+
+def path_to(host: str) -> Question:
+    """How do probes say that this host reaches that one?"""
+    return ("path to host", host)
+
+
 def number_of_group(group_id: str) -> Question:
     """Under which number do the ports of this host use the security group, if at all?"""
     return ("number of group", group_id)

@@ -3,13 +3,20 @@ stored; this keeps one bad object in a store from harming the others."""
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+from collections import Counter
+from collections.abc import Iterable
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from heddle.compiler.addresses import ip_version, is_ipv6, mac_bytes, mapped_prefix, packed
 from heddle.compiler.fragment import Limits
 from heddle.intent.model import (
+    PROBE_VNI,
     AddressGroupEntry,
     AnyResource,
+    Detour,
+    Host,
+    Network,
+    Path,
     Port,
     Router,
     SecurityGroupRule,
@@ -25,6 +32,13 @@ def fault_of(resource: AnyResource, limits: Limits) -> str | None:
     """What is wrong, in words; None when nothing is."""
     try:
         match resource:
+            case Host():
+                _check_host(resource)
+            case Detour() | Path():
+                if resource.host == resource.relay:
+                    raise ValueError(f"{resource.host} can't be its own relay")
+            case Network():
+                _check_network(resource)
             case Port():
                 _check_port(resource, limits)
             case Subnet():
@@ -38,6 +52,36 @@ def fault_of(resource: AnyResource, limits: Limits) -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+def _check_host(host: Host) -> None:
+    if not host.vtep:
+        return
+    address = ip_address(host.vtep)
+    mapped = isinstance(address, IPv6Address) and address.ipv4_mapped
+    if mapped or address.is_multicast or address.is_unspecified or str(address) != host.vtep:
+        raise ValueError(f"{host.vtep!r} is no VTEP: a plain unicast address")
+
+
+def _check_network(network: Network) -> None:
+    if network.vni == PROBE_VNI:
+        raise ValueError(f"VNI {PROBE_VNI} is kept for probes")
+    if network.flood_group is not None and not ip_address(network.flood_group).is_multicast:
+        raise ValueError(f"{network.flood_group} is no multicast group")
+    behind = [one for member in network.foreign_members for one in member.macs]
+    for one in behind:
+        if mac_bytes(one.mac).hex(":") != one.mac:
+            raise ValueError(f"{one.mac!r} is not written as MAC addresses are here")
+        if one.address is not None:
+            packed(one.address)
+    _check_once(one.mac for one in behind)
+    _check_once(one.address for one in behind if one.address is not None)
+
+
+def _check_once(values: Iterable[str]) -> None:
+    for value, count in Counter(values).items():
+        if count > 1:
+            raise ValueError(f"{value} is there twice behind foreign VTEPs")
 
 
 def _check_port(port: Port, limits: Limits) -> None:

@@ -8,6 +8,7 @@ from heddle.intent.describe import title
 from heddle.intent.model import (
     AddressGroupEntry,
     AnyResource,
+    Host,
     Kind,
     Machine,
     Network,
@@ -23,9 +24,12 @@ _Claim = tuple[str, ...]
 """What only one object may have, such as ("address", network id, "10.0.0.2")."""
 
 API_ORIGIN = "api"
+AGENT_ORIGIN = "agent"
 
 # All others are named after these.
 _NAMED_KINDS = (
+    Kind.HOST,
+    Kind.DETOUR,
     Kind.NETWORK,
     Kind.ROUTER,
     Kind.ADDRESS_GROUP,
@@ -65,6 +69,14 @@ def find_conflicts(stored: Stored, wanted: _Wanted, origin: str) -> list[str]:
 def _claims(resource: AnyResource) -> Iterator[_Claim]:
     if isinstance(resource, Network):
         yield "VNI", str(resource.vni)
+        for behind in (one for member in resource.foreign_members for one in member.macs):
+            yield "MAC", resource.id, behind.mac
+            if behind.address is not None:
+                yield "address", resource.id, behind.address
+    elif isinstance(resource, Host):
+        yield "host number", str(resource.number)
+        if resource.vtep:
+            yield "VTEP", resource.vtep
     elif isinstance(resource, Machine):
         yield "machine name", resource.name.lower()
     elif isinstance(resource, Port):
@@ -130,11 +142,16 @@ def _needs(resource: AnyResource) -> Iterator[tuple[Kind, str]]:
 
 
 def _owner(resource: AnyResource) -> str:
-    owners = {API_ORIGIN: "the API", PROJECT_ORIGIN: "the project", "": "nobody"}
+    owners = {
+        API_ORIGIN: "the API",
+        AGENT_ORIGIN: "its agent",
+        PROJECT_ORIGIN: "the project",
+        "": "nobody",
+    }
     return owners.get(resource.origin, resource.origin)
 
 
 def _removal(resource: AnyResource) -> str:
-    if resource.origin in ("", API_ORIGIN, PROJECT_ORIGIN):
+    if resource.origin in ("", API_ORIGIN, AGENT_ORIGIN, PROJECT_ORIGIN):
         return "remove that one first"
     return f"take that one away with: heddle down {resource.origin}"

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from heddle.intent.model import (
+    VXLAN_PORT,
     AddressPair,
     AnyResource,
     BandwidthLimit,
+    Detour,
     FixedIp,
+    ForeignMac,
+    ForeignMember,
+    Host,
     HostRoute,
     Machine,
     Network,
@@ -57,8 +62,12 @@ def describe_change(
 
 def _facts(resource: AnyResource, names: Mapping[str, str]) -> Iterator[str]:
     match resource:
+        case Host():
+            yield from _host(resource)
+        case Detour():
+            yield f"through {resource.relay}"
         case Network():
-            yield from (f"vni {resource.vni}", f"mtu {resource.mtu}")
+            yield from _network(resource)
         case Subnet():
             dhcp = "dhcp" if resource.enable_dhcp else "no dhcp"
             yield from (f"gateway {resource.gateway_ip}", resource.ipv6_mode or dhcp)
@@ -76,6 +85,22 @@ def _facts(resource: AnyResource, names: Mapping[str, str]) -> Iterator[str]:
             yield f"mac {resource.mac}"
             yield from _guard(resource, names)
         # Of the other kinds the names say it all.
+
+
+def _host(host: Host) -> Iterator[str]:
+    if host.foreign:
+        yield "foreign"
+    yield f"vtep {host.vtep}" if host.vtep else "no vtep"
+    yield f"number {host.number}"
+    if host.udp_port != VXLAN_PORT:
+        yield f"udp port {host.udp_port}"
+
+
+def _network(network: Network) -> Iterator[str]:
+    yield from (f"vni {network.vni}", f"mtu {network.mtu}")
+    if network.flood_group:
+        yield f"flood group {network.flood_group}"
+    yield from map(_value, network.foreign_members)
 
 
 def _machine(machine: Machine) -> Iterator[str]:
@@ -158,6 +183,11 @@ def _part(value: object) -> str | None:
             text = f"{value.destination} {way}"
         case FixedIp():
             text = value.ip
+        case ForeignMember():
+            known = [*map(_value, value.macs), *(["learns"] if value.learn else [])]
+            text = f"foreign {value.host} ({', '.join(known) or 'nothing known'})"
+        case ForeignMac():
+            text = value.mac + (f" {value.address}" if value.address else "")
         case AddressPair():
             text = value.cidr + (f" mac {value.mac}" if value.mac else "")
         case BandwidthLimit():

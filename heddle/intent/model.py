@@ -13,16 +13,25 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-VNI_MAX = (1 << 24) - 1
+PROBE_VNI = (1 << 24) - 1
+"""Kept for the probes between hosts; no network may have it."""
+VNI_MAX = PROBE_VNI - 1
 NUMBER_MAX = (1 << 32) - 1
+HOST_NUMBER_MAX = (1 << 16) - 1
+VXLAN_PORT = 4789  # RFC 7348 section 8
 
-Vni = Annotated[int, Field(ge=1, le=VNI_MAX)]
+Vni = Annotated[int, Field(ge=1, le=PROBE_VNI)]
 Number = Annotated[int, Field(ge=1, le=NUMBER_MAX)]
+HostNumber = Annotated[int, Field(ge=1, le=HOST_NUMBER_MAX)]
+UdpPort = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Kind(StrEnum):
     """Kinds of objects, in the order in which they may refer to each other."""
 
+    HOST = "host"
+    DETOUR = "detour"
+    PATH = "path"  # never stored
     NETWORK = "network"
     SUBNET = "subnet"
     ROUTER = "router"
@@ -67,6 +76,58 @@ class Resource(Part):
     updated_at: str = ""
 
 
+class Host(Resource):
+    """A machine with an agent, which registers it, or a foreign VTEP that a
+    topology file names. ``name`` is what machines and ports give as their host,
+    ``vtep`` its address in the underlay ("": it has no part in the overlay).
+    ``machine_id`` tells two real machines with one name."""
+
+    kind: ClassVar[Kind] = Kind.HOST
+
+    number: HostNumber
+    vtep: str
+    udp_port: UdpPort = VXLAN_PORT
+    foreign: bool = False
+    machine_id: str = ""
+
+
+class Detour(Resource):
+    """Everybody reaches ``host`` through ``relay``, and it reaches everybody so;
+    both are names of hosts. Probed paths come before it."""
+
+    kind: ClassVar[Kind] = Kind.DETOUR
+
+    host: str
+    relay: str
+
+
+class Path(Resource):
+    """How this host reaches ``host``, as its probes found: through ``relay``, or
+    straight. A relay that is this host itself: others reach ``host`` through it.
+    A fact that the agent hands to its compiler; never stored."""
+
+    kind: ClassVar[Kind] = Kind.PATH
+
+    host: str
+    relay: str | None = None
+
+
+class ForeignMac(Part):
+    """A machine behind a foreign VTEP."""
+
+    mac: str
+    address: str | None = None
+
+
+class ForeignMember(Part):
+    """A foreign VTEP in a network, and what is known to be behind it. With
+    ``learn``, what it sends tells what else is."""
+
+    host: str
+    learn: bool = False
+    macs: tuple[ForeignMac, ...] = ()
+
+
 class NetworkMode(StrEnum):
     OVERLAY = "overlay"
     NAT = "nat"
@@ -75,7 +136,8 @@ class NetworkMode(StrEnum):
 
 
 class Network(Resource):
-    """One L2 broadcast domain."""
+    """One L2 broadcast domain. What is flooded goes to the underlay's multicast
+    group ``flood_group``; None: to each host of the network."""
 
     kind: ClassVar[Kind] = Kind.NETWORK
 
@@ -83,6 +145,8 @@ class Network(Resource):
     mode: NetworkMode = NetworkMode.OVERLAY
     mtu: Annotated[int, Field(ge=576, le=9216)] = 1450
     domain: str = ""
+    flood_group: str | None = None
+    foreign_members: tuple[ForeignMember, ...] = ()
 
 
 class Ipv6Mode(StrEnum):
@@ -237,7 +301,8 @@ class AddressPair(Part):
 
 
 class Port(Resource):
-    """One vNIC. ``machine_id`` and ``nic`` say where it is plugged in."""
+    """One vNIC. ``machine_id`` and ``nic`` say where it is plugged in, ``host`` where
+    that is now, ``migrating_to`` where it will be ("": it stays)."""
 
     kind: ClassVar[Kind] = Kind.PORT
 
@@ -247,6 +312,7 @@ class Port(Resource):
     machine_id: str
     nic: Annotated[int, Field(ge=0, le=31)] = 0
     host: str
+    migrating_to: str = ""
     port_security: bool = True
     security_group_ids: tuple[str, ...] = ()  # none: nothing is allowed
     address_pairs: tuple[AddressPair, ...] = ()
@@ -256,12 +322,16 @@ class Port(Resource):
 
 class Machine(Resource):
     """What ports are plugged into: a libvirt domain or a network namespace.
-    ``running`` is wanted state: the agent starts what should run."""
+    ``running`` is wanted state: the agent starts what should run. ``host`` and
+    ``migrating_to`` as of a port; ``home`` is the host that the topology file
+    named when it last had a say ("": none)."""
 
     kind: ClassVar[Kind] = Kind.MACHINE
 
     machine_kind: Literal["vm", "container"]
     host: str
+    home: str = ""
+    migrating_to: str = ""
     image: str = "tiny"
     cpus: Annotated[int, Field(ge=1, le=255)] = 1
     memory: Annotated[int, Field(ge=64 << 20)] = 256 << 20
@@ -270,7 +340,10 @@ class Machine(Resource):
 
 
 AnyResource = (
-    Network
+    Host
+    | Detour
+    | Path
+    | Network
     | Subnet
     | Router
     | AddressGroup
@@ -282,9 +355,12 @@ AnyResource = (
     | Port
 )
 
+# What a store holds.
 MODELS: dict[Kind, type[AnyResource]] = {
     model.kind: model
     for model in (
+        Host,
+        Detour,
         Network,
         Subnet,
         Router,

@@ -8,11 +8,16 @@ from heddle.intent.model import (
     AddressGroupEntry,
     AddressPair,
     AnyResource,
+    Detour,
     FixedIp,
+    ForeignMac,
+    ForeignMember,
+    Host,
     HostRoute,
     Ipv6Mode,
     Machine,
     Network,
+    Path,
     Port,
     QosPolicy,
     Route,
@@ -158,3 +163,24 @@ def address_pair(cidr: str, mac: str | None = None) -> AddressPair:
 
 def qos(label: str = "gold", /, **fields: object) -> QosPolicy:
     return QosPolicy.model_validate({"id": label, "name": label} | fields)
+
+
+def host(number: int = 1, /, **fields: object) -> Host:
+    """h1 at 192.0.2.1, and so on."""
+    return Host.model_validate(
+        {"id": f"host{number}", "name": f"h{number}", "number": number, "vtep": f"192.0.2.{number}"}
+        | fields
+    )
+
+
+def detour(to: str, relay: str) -> Detour:
+    return Detour(id=f"detour-{to}", name=to, host=to, relay=relay)
+
+
+def path(to: str, relay: str | None = None) -> Path:
+    return Path(id=f"path-{to}", name=to, host=to, relay=relay)
+
+
+def foreign(name: str, *macs: tuple[str, str | None], learn: bool = False) -> ForeignMember:
+    behind = tuple(ForeignMac(mac=mac, address=address) for mac, address in macs)
+    return ForeignMember(host=name, learn=learn, macs=behind)

@@ -10,9 +10,12 @@ from compiler_intents import (
     HOST,
     address_group,
     address_pair,
+    detour,
     dual_stack,
     entry,
+    foreign,
     group,
+    host,
     interface,
     machine,
     network,
@@ -26,7 +29,7 @@ from heddle.compiler.claims import service_mac
 from heddle.compiler.fragment import UNLIMITED
 from heddle.compiler.host import Compiler
 from heddle.compiler.questions import ObjectKey
-from heddle.intent.model import AnyResource, FixedIp
+from heddle.intent.model import PROBE_VNI, AnyResource, FixedIp
 
 
 class Rivals(NamedTuple):
@@ -99,6 +102,30 @@ RIVALS = {
     "rule number": Rivals(
         rule(1), rule(1, id="rule2"), "security_group_rule rule1: rule number 1 belongs to"
     ),
+    "host name": Rivals(
+        host(1), host(2, name="h1"), "host h1: host name h1 belongs to host h1; change one of them"
+    ),
+    "host number": Rivals(host(1), host(2, number=1), "host h2: host number 1 belongs to host h1"),
+    "VTEP": Rivals(
+        host(1),
+        host(2, vtep="192.0.2.1"),
+        "host h2: VTEP 192.0.2.1 belongs to host h1; change one of them",
+    ),
+    "detour": Rivals(
+        detour("h3", "h1"),
+        detour("h3", "h2").model_copy(update={"id": "detour-x"}),
+        "detour h3: detour of host h3 belongs to detour h3",
+    ),
+    "MAC behind a foreign VTEP": Rivals(
+        network(1, foreign_members=(foreign("sw1", ("02:00:00:00:00:01", None)),)),
+        port(1, 2, mac="02:00:00:00:00:01"),
+        "port p1-2: MAC 02:00:00:00:00:01 belongs to network net1",
+    ),
+    "address behind a foreign VTEP": Rivals(
+        network(1, foreign_members=(foreign("sw1", ("02:00:00:00:00:01", "10.1.0.2")),)),
+        port_with_address(2, "10.1.0.2"),
+        "port p1-2: address 10.1.0.2 belongs to network net1",
+    ),
     "NIC": Rivals(
         port(1, 2, "m1"), port(2, 2, "m1"), "port p2-2: NIC 0 belongs to port p1-2; change one"
     ),
@@ -164,6 +191,29 @@ def test_what_is_elsewhere_claims_no_device() -> None:
 
 
 MALFORMED = {
+    "VTEP": (
+        host(vtep="FD00::1"),
+        "host h1: 'FD00::1' is no VTEP: a plain unicast address; correct it",
+    ),
+    "VTEP in another form": (host(vtep="::ffff:192.0.2.1"), "host h1: '::ffff:192.0.2.1' is no"),
+    "VTEP that is a group": (host(vtep="239.1.1.1"), "host h1: '239.1.1.1' is no VTEP"),
+    "VTEP that is no address": (host(vtep="x"), "host h1: 'x' does not appear to be an IPv4 or"),
+    "relay": (detour("h3", "h3"), "detour h3: h3 can't be its own relay; correct it"),
+    "VNI of probes": (network(PROBE_VNI), "network net16777215: VNI 16777215 is kept for probes"),
+    "flood group": (network(flood_group="10.0.0.1"), "network net1: 10.0.0.1 is no multicast gr"),
+    "MAC behind a foreign VTEP": (
+        network(foreign_members=(foreign("sw1", ("02:AA:00:00:00:01", None)),)),
+        "network net1: '02:AA:00:00:00:01' is not written as MAC addresses are here",
+    ),
+    "address behind two": (
+        network(
+            foreign_members=(
+                foreign("sw1", ("02:00:00:00:00:01", "10.1.0.9")),
+                foreign("sw2", ("02:00:00:00:00:02", "10.1.0.9")),
+            )
+        ),
+        "network net1: 10.1.0.9 is there twice behind foreign VTEPs",
+    ),
     "MAC": (port(mac="fa:16:3e:01"), "port p1-2: 'fa:16:3e:01' is not a MAC address"),
     "address": (port_with_address(2, "10.1.0"), "port p1-2: '10.1.0' is not an IP address"),
     "gateway": (

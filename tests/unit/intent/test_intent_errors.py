@@ -139,7 +139,7 @@ CASES: list[tuple[str, str, list[str]]] = [
             'for example "mtu: 1450"',
             "6: network d, mtu: is 9300; give 9216 or less",
             "6: network d, vni: is 0; give 1 or more",
-            "7: network e, vni: is 16777216; give 16777215 or less",
+            "7: network e, vni: is 16777216; give 16777214 or less",
             '9: network g, vni: 5 is the VNI of network "f" too; give each its own',
             '10: network h, mtu: is true, must be a whole number; for example "mtu: 1450"',
         ],
