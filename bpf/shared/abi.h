@@ -467,6 +467,31 @@ struct flow {
 	struct bpf_timer timer;
 };
 
+/* ---- connection records: connections on their way to another host ---------
+ *
+ * What follows an Ethernet header in a run of the program adopt_connections. On
+ * the wire between hosts numbers of ends stand where ifindexes are, and ages
+ * where times are (heddle/datapath/moving.py).
+ */
+
+struct connection_record {
+	struct flow_key opener;
+	__u32 other_ifindex; /* of the other end */
+	__u32 from_rule; /* as in struct flow */
+	__u32 to_rule;
+	__u8 role; /* enum flow_role, not FLOW_REPLY */
+	__u8 state; /* enum connection_state */
+	__u8 connection_flags; /* enum connection_flag */
+	__u8 has_ended; /* 1: forget it */
+	__u32 pad;
+	__u64 opened_at; /* ns of CLOCK_MONOTONIC */
+	__u64 used_at; /* may lie ahead: it is in use where its packets are seen as yet */
+	__u64 packets;
+	__u64 bytes;
+	__u64 reply_packets;
+	__u64 reply_bytes;
+};
+
 /* ---- fragments: the ports that a first fragment had ----------------------- */
 
 struct fragment_key {

@@ -88,5 +88,6 @@ struct shared_types {
 	enum event_kind event_kind;
 	enum limits limits;
 	struct drop_event drop_event;
+	struct connection_record connection_record;
 };
 const volatile struct shared_types shared_types;

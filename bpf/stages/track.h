@@ -25,7 +25,7 @@ static __always_inline int put_entry(struct flow_key *key, struct flow_key *room
 }
 
 /* The opener's entry, with the timer that will end the connection. */
-static __always_inline int put_opener(struct packet *packet, struct flow *fresh)
+static __always_inline int put_opener(struct packet *packet, struct flow *fresh, __u64 now)
 {
 	struct flow *connection;
 	__u64 ns;
@@ -40,12 +40,30 @@ static __always_inline int put_opener(struct packet *packet, struct flow *fresh)
 	bpf_timer_set_callback(&connection->timer, on_alarm);
 	ns = adapted(timeout_of(connection, packet->key.l4_protocol), connection,
 		     packet->key.ifindex);
-	set_alarm(connection, fresh->opened_at, ns < FIRST_ALARM_NS ? ns : FIRST_ALARM_NS);
+	set_alarm(connection, now, ns < FIRST_ALARM_NS ? ns : FIRST_ALARM_NS);
 	return 0;
 }
 
-/* Make the entries of both directions, the opener's first. Returns 0, or not
- * when the table is full. */
+/* Make the entries of both directions, the opener's first, with the opener's key
+ * in hand. Returns 0, or not when the table is full. */
+static __always_inline int put_connection(struct packet *packet, struct flow *fresh, __u64 now)
+{
+	__u32 other = fresh->other_ifindex;
+
+	if (put_opener(packet, fresh, now))
+		return -1;
+	if (fresh->role == FLOW_UNTRACKED)
+		return 0;
+	fresh->role = FLOW_REPLY;
+	fresh->other_ifindex = packet->key.ifindex;
+	reverse_key(&packet->other, &packet->key, other);
+	if (!put_entry(&packet->other, &packet->opener, fresh))
+		return 0;
+	end_connection(&packet->key, &packet->other);
+	return -1;
+}
+
+/* Returns 0, or not when the table is full. */
 __noinline int open_connection(int stateless)
 {
 	bool is_tracked = stateless != STATELESS_BOTH;
@@ -71,17 +89,7 @@ __noinline int open_connection(int stateless)
 	fresh->to_rule = packet->to_rule;
 	fresh->opened_at = fresh->used_at = bpf_ktime_get_ns();
 	packet->settled = is_settled(fresh->state);
-	if (put_opener(packet, fresh))
-		return -1;
-	if (!is_tracked)
-		return 0;
-	fresh->role = FLOW_REPLY;
-	fresh->other_ifindex = packet->key.ifindex;
-	reverse_key(&packet->other, &packet->key, packet->to_ifindex);
-	if (!put_entry(&packet->other, &packet->opener, fresh))
-		return 0;
-	end_connection(&packet->key, &packet->other);
-	return -1;
+	return put_connection(packet, fresh, fresh->opened_at);
 }
 
 /* A packet without a connection, or with one that has just ended. A traced one

@@ -113,6 +113,12 @@ class StructCodec:
         return _packer(self.name, [f for f in self.fields if f.name in names], names, self.size)
 
 
+def partial_layout(codec: StructCodec, names: Sequence[str]) -> struct.Struct:
+    """Some fields of a struct, in its order and as they lie in memory; all else is padding."""
+    fields = {field.name: field for field in codec.fields}
+    return _layout([fields[name] for name in names], codec.size)
+
+
 def _layout(fields: Sequence[Field], size: int) -> struct.Struct:
     """Struct of these fields at their offsets, zero bytes in between."""
     parts, position = ["="], 0

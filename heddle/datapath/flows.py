@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping
 from typing import NamedTuple
 
 from heddle.datapath.abi import Abi
-from heddle.datapath.codec import StructCodec
+from heddle.datapath.codec import partial_layout
 from heddle.datapath.loader import Datapath
 
 _ENTRIES_PER_CONNECTION = 2  # one for each direction
@@ -132,8 +131,8 @@ class _Decoder:
     """Puts the entries of both directions together."""
 
     def __init__(self, abi: Abi) -> None:
-        self._key = _part_of(abi.codec("flow_key"), _KEY_FIELDS)
-        self._flow = _part_of(abi.codec("flow"), _FLOW_FIELDS)
+        self._key = partial_layout(abi.codec("flow_key"), _KEY_FIELDS)
+        self._flow = partial_layout(abi.codec("flow"), _FLOW_FIELDS)
         self._reply = abi.value("FLOW_REPLY")
         self._untracked = abi.value("FLOW_UNTRACKED")
         states = abi.enum("connection_state")
@@ -180,23 +179,13 @@ class _Decoder:
         if entry.role == self._untracked:
             return None
         _, source_port, destination_port, protocol, source, destination = self._key.unpack(raw_key)
-        ports = _reply_ports(protocol, source_port, destination_port)
+        ports = reply_ports(protocol, source_port, destination_port)
         reverse = self._key.pack(entry.to_ifindex, *ports, protocol, destination, source)
         raw = entries.get(reverse)
         return _Entry._make(self._flow.unpack(raw)) if raw else None
 
 
-def _part_of(codec: StructCodec, names: Sequence[str]) -> struct.Struct:
-    """Some fields of a struct, in its order; all else is padding."""
-    fields = {field.name: field for field in codec.fields}
-    parts, position = ["="], 0
-    for field in (fields[name] for name in names):
-        parts.append(f"{field.offset - position}x{field.format}")
-        position = field.offset + field.size
-    return struct.Struct("".join(parts) + f"{codec.size - position}x")
-
-
-def _reply_ports(protocol: int, source_port: int, destination_port: int) -> tuple[int, int]:
+def reply_ports(protocol: int, source_port: int, destination_port: int) -> tuple[int, int]:
     """The ports of a packet's answer, all in network order. Echo keeps its identifier."""
     if protocol not in _ICMP_PROTOCOLS:
         return destination_port, source_port

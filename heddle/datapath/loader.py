@@ -130,11 +130,31 @@ class Datapath:
         """A ring buffer by name; it has one reader, the caller closes it."""
         return RingBuffer(name, _get(pin_dir(self.host) / name))
 
+    def load_beside(self, object_path: Path, name: str) -> SideProgram:
+        """Load a program that works on this host's tables and runs on no device.
+
+        KernelError when the kernel refuses, or the object is of another version.
+        """
+        wanted, folder = _Object.read(object_path), pin_dir(self.host)
+        with _as_root(folder), locked(self.host):
+            return SideProgram(*_load_beside(folder, wanted, name))
+
     def close(self) -> None:
         for table in self._tables.values():
             table.close()
         self._tables.clear()
         os.close(self.program_fd)
+
+
+class SideProgram:
+    """A program of our own process. What timers it has set outlive it."""
+
+    def __init__(self, loaded: CData, fd: int) -> None:
+        self._loaded = loaded
+        self.fd = fd
+
+    def close(self) -> None:
+        lib.bpf_object__close(self._loaded)
 
 
 @contextmanager
@@ -266,6 +286,30 @@ def _load(folder: Path, wanted: _Object) -> None:
         finally:
             lib.bpf_object__close(loaded)
     _write_record(folder, wanted.digest + wanted.layout)
+
+
+def _load_beside(folder: Path, wanted: _Object, name: str) -> tuple[CData, int]:
+    """The loaded object and its program; the tables must be there already."""
+    for table in wanted.abi.table_names():
+        if not (folder / table).exists():
+            raise KernelError(
+                f"{folder / table} is gone; restart `heddle agent` to load the data plane again"
+            )
+    with captured_log() as log:
+        loaded = lib.bpf_object__open_file(str(wanted.path).encode(), ffi.NULL)
+        if not loaded:
+            raise KernelError(f"{wanted.path}: {reason(-ffi.errno)}; build it with scripts/build")
+        try:
+            for pinned_map in _maps(loaded):
+                _set_pin_path(folder, pinned_map)
+            _check_loaded(lib.bpf_object__load(loaded), wanted, log)
+            program = lib.bpf_object__find_program_by_name(loaded, name.encode())
+            if not program:
+                raise KernelError(f"{wanted.path} has no program {name}: build it again")
+        except KernelError:
+            lib.bpf_object__close(loaded)
+            raise
+    return loaded, lib.bpf_program__fd(program)
 
 
 def _maps(loaded: CData) -> Iterator[CData]:

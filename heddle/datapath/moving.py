@@ -1,0 +1,249 @@
+"""Connections of a machine that moves to another host, or comes from one.
+
+On their way they are a string of ``struct connection_record`` (bpf/shared/abi.h)
+in which nothing belongs to a host: in place of ifindexes stand numbers of ends,
+n for the n-th port of the machine and 0 for an end elsewhere, and in place of
+times their ages. Departure makes such strings, Arrival takes them in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from heddle.datapath.abi import Abi
+from heddle.datapath.codec import partial_layout
+from heddle.datapath.flows import reply_ports
+from heddle.datapath.loader import Datapath
+from heddle.datapath.testrun import run
+from heddle.errors import KernelError
+
+OBJECT = Path(__file__).parent / "objects" / "adopt_connections.bpf.o"
+PROGRAM = "adopt_connections"
+
+_ELSEWHERE = 0  # number of an end that is no port of the machine
+_ETHERNET_HEADER = bytes(12) + b"\x88\xb5"  # local experimental, IEEE 802
+_FRAME_BYTES = 3500  # what BPF_PROG_TEST_RUN takes in a page
+_LOOPBACK = 1  # a device that every network namespace has
+
+_KEY_FIELDS = (
+    "ifindex",
+    "source_port_be",
+    "destination_port_be",
+    "l4_protocol",
+    "source",
+    "destination",
+)
+_FLOW_FIELDS = (
+    "used_at",
+    "packets",
+    "bytes",
+    "other_ifindex",
+    "role",
+    "state",
+    "connection_flags",
+    "from_rule",
+    "to_rule",
+    "opened_at",
+)
+_RECORD_FIELDS = (
+    "other_ifindex",
+    "from_rule",
+    "to_rule",
+    "role",
+    "state",
+    "connection_flags",
+    "has_ended",
+    "opened_at",
+    "used_at",
+    "packets",
+    "bytes",
+    "reply_packets",
+    "reply_bytes",
+)
+
+
+class End(NamedTuple):
+    """A port of the moving machine as one host sees it."""
+
+    ifindex: int
+    elsewhere: int  # what stands in flow keys for ends on other hosts, seen from this port
+
+
+class _Flow(NamedTuple):
+    used_at: int
+    packets: int
+    bytes: int
+    other_ifindex: int
+    role: int
+    state: int
+    connection_flags: int
+    from_rule: int
+    to_rule: int
+    opened_at: int
+
+
+class _Layouts:
+    """Structs of the object, packed and unpacked as tuples: there may be many."""
+
+    def __init__(self, abi: Abi) -> None:
+        record = abi.codec("connection_record")
+        self.key = partial_layout(abi.codec("flow_key"), _KEY_FIELDS)
+        self.flow = partial_layout(abi.codec("flow"), _FLOW_FIELDS)
+        self.record = partial_layout(record, _RECORD_FIELDS)
+        offsets = {field.name: field.offset for field in record.members}
+        self.content = slice(offsets["from_rule"], offsets["has_ended"])
+        self.ended = offsets["has_ended"]
+        self.key_bytes = offsets["other_ifindex"]
+
+    def pack(self, key: bytes, *values: int) -> bytes:
+        """A record; its key is its first member."""
+        return key + self.record.pack(*values)[len(key) :]
+
+
+class Departure:
+    """The connections of a machine's ports on the host that it leaves."""
+
+    def __init__(self, datapath: Datapath, ends: Sequence[End]) -> None:
+        self._datapath = datapath
+        self._numbers = {end.ifindex: number for number, end in enumerate(ends, start=1)}
+        self._layouts = _Layouts(datapath.abi)
+        self._reply = datapath.abi.value("FLOW_REPLY")
+        self._told: dict[bytes, bytes] = {}  # what the other host knows
+
+    def bulk(self) -> bytes:
+        """Records of all connections."""
+        self._told.clear()
+        return self.delta()
+
+    def delta(self) -> bytes:
+        """Records of what has changed since the last call, for ``Arrival.adopt``."""
+        told, changed = {}, []
+        for record in self._records():
+            name, content = self._split(record)
+            told[name] = content
+            if self._told.get(name) != content:
+                changed.append(record)
+        ended = [self._ended(name) for name in self._told.keys() - told.keys()]
+        self._told = told
+        return b"".join(ended + changed)
+
+    def _split(self, record: bytes) -> tuple[bytes, bytes]:
+        """What names a connection, and what of it the other host must know."""
+        content = self._layouts.content
+        return record[: content.start], record[content]
+
+    def _ended(self, name: bytes) -> bytes:
+        record = bytearray(name.ljust(self._layouts.record.size, b"\0"))
+        record[self._layouts.ended] = 1
+        return bytes(record)
+
+    def _records(self) -> Iterator[bytes]:
+        entries = dict(self._datapath.table("flows").items())
+        now, unpack = time.monotonic_ns(), self._layouts.flow.unpack
+        for key, raw in entries.items():
+            flow = _Flow._make(unpack(raw))
+            if flow.role == self._reply:
+                continue
+            ifindex = int.from_bytes(key[:4], "little")
+            if ifindex in self._numbers or flow.other_ifindex in self._numbers:
+                yield self._record(key, flow, self._reply_to(entries, key, flow), now)
+
+    def _record(self, key: bytes, flow: _Flow, reply: _Flow | None, now: int) -> bytes:
+        ifindex = int.from_bytes(key[:4], "little")
+        opener, other = (
+            self._numbers.get(end, _ELSEWHERE) for end in (ifindex, flow.other_ifindex)
+        )
+        used_at = max(flow.used_at, reply.used_at if reply else 0)
+        return self._layouts.pack(
+            opener.to_bytes(4, "little") + key[4:],
+            other,
+            flow.from_rule,
+            flow.to_rule,
+            flow.role,
+            flow.state,
+            flow.connection_flags,
+            False,
+            max(now - flow.opened_at, 0),
+            max(now - used_at, 0),
+            flow.packets,
+            flow.bytes,
+            reply.packets if reply else 0,
+            reply.bytes if reply else 0,
+        )
+
+    def _reply_to(self, entries: Mapping[bytes, bytes], key: bytes, flow: _Flow) -> _Flow | None:
+        _, source_port, destination_port, protocol, source, destination = self._layouts.key.unpack(
+            key
+        )
+        ports = reply_ports(protocol, source_port, destination_port)
+        reverse = self._layouts.key.pack(flow.other_ifindex, *ports, protocol, destination, source)
+        raw = entries.get(reverse)
+        return _Flow._make(self._layouts.flow.unpack(raw)) if raw else None
+
+
+class Arrival:
+    """Takes in connections on the host that a machine comes to.
+
+    Loads a program, which ``close`` lets go of; what it made stays.
+    """
+
+    def __init__(self, datapath: Datapath, ends: Sequence[End]) -> None:
+        """``ends`` are the same ports in the same order as on the other host."""
+        self._datapath = datapath
+        self._ends = tuple(ends)
+        self._layouts = _Layouts(datapath.abi)
+        self._program = datapath.load_beside(OBJECT, PROGRAM)
+        self._record_bytes = self._layouts.record.size
+        self._per_run = (_FRAME_BYTES - len(_ETHERNET_HEADER)) // self._record_bytes
+
+    def adopt(self, records: bytes, *, keep_seconds: float = 0.0) -> int:
+        """Make, change or end what the records say; returns how many could not
+        be, for want of room. For ``keep_seconds`` a connection counts as used
+        even if none of its packets are seen here yet.
+
+        KernelError when the records are those of another version of heddle.
+        """
+        size = self._record_bytes
+        if len(records) % size:
+            raise KernelError(
+                "connections come from a host with another version of heddle: "
+                "upgrade both, or migrate without them"
+            )
+        now = time.monotonic_ns()
+        keep_until = now + int(keep_seconds * 1e9)
+        own = [
+            self._own(records[start : start + size], now, keep_until)
+            for start in range(0, len(records), size)
+        ]
+        batches = range(0, len(own), self._per_run)
+        return len(own) - sum(self._run(own[at : at + self._per_run]) for at in batches)
+
+    def close(self) -> None:
+        self._program.close()
+
+    def _own(self, record: bytes, now: int, keep_until: int) -> bytes:
+        """The record with this host's ifindexes and times."""
+        opener = int.from_bytes(record[:4], "little")
+        other, *rest = self._layouts.record.unpack(record)
+        age, idle = rest[6:8]
+        ends = self._ifindexes(opener, other)
+        rest[6:8] = max(now - age, 1), max(now - idle, keep_until, 1)
+        key = ends[0].to_bytes(4, "little") + record[4 : self._layouts.key_bytes]
+        return self._layouts.pack(key, ends[1], *rest)
+
+    def _ifindexes(self, opener: int, other: int) -> tuple[int, int]:
+        if not 0 < max(opener, other) <= len(self._ends):
+            raise KernelError("connections name other ports than the machine has: migrate it again")
+        near = self._ends[max(opener, other) - 1]
+
+        def ifindex(number: int) -> int:
+            return near.elsewhere if number == _ELSEWHERE else self._ends[number - 1].ifindex
+
+        return ifindex(opener), ifindex(other)
+
+    def _run(self, records: Sequence[bytes]) -> int:
+        frame = _ETHERNET_HEADER + b"".join(records)
+        return run(self._program.fd, frame, ifindex=_LOOPBACK).verdict
