@@ -106,6 +106,7 @@ enum drop_reason {
 	/* Full queues of bandwidth limits. No program sees these drops: the qdisc counts them. */
 	DROP_BANDWIDTH_FROM_VM,
 	DROP_BANDWIDTH_TO_VM,
+	DROP_NOT_TAKEN_TO_VM, /* off, or slower than what comes: its device counts it, no program */
 	DROP_FLOOD_LIMIT, /* more broadcast, multicast than a port may send */
 	DROP_INTERNAL, /* a kernel helper failed */
 	DROP_REASON_COUNT,

@@ -33,6 +33,7 @@ _IFLA_LINK = 5
 _IFLA_QDISC = 6
 _IFLA_LINKINFO = 18
 _IFLA_IFALIAS = 20
+_IFLA_STATS64 = 23
 _IFLA_AF_SPEC = 26
 _IFLA_GROUP = 27
 _IFLA_NET_NS_FD = 28
@@ -54,6 +55,7 @@ _IPV6_MTU_MIN = 1280  # RFC 8200, section 5
 _AF_INET6 = 10
 
 _INFO = struct.Struct("=BBHiII")  # family, pad, type, index, flags, change
+_TX_DROPPED = struct.Struct("=56xQ")
 
 # The link group that a link gets when it is made. A veth can't be given its
 # alias in the same message, so this is its mark until the alias is there.
@@ -121,6 +123,18 @@ def get(index: int, nsid: int | None = None) -> Request:
 
 def get_all() -> Request:
     return Request(RTM_GETLINK, 0, _info() + _WITHOUT_STATISTICS)
+
+
+def get_all_with_statistics() -> Request:
+    return Request(RTM_GETLINK, 0, _info())
+
+
+def parse_not_taken(body: bytes) -> tuple[int, int]:
+    """ifindex of a link, and how many frames it had to send but no room for: its
+    ``tx_dropped`` (struct rtnl_link_stats64)."""
+    _, _, _, index, _, _ = _INFO.unpack_from(body)
+    statistics = attributes(body, _INFO.size).get(_IFLA_STATS64, b"")
+    return index, _TX_DROPPED.unpack_from(statistics)[0] if statistics else 0
 
 
 def nsid_of(namespace_fd: int) -> Request:

@@ -19,6 +19,7 @@ from heddle.errors import OperationError, RequestError
 from heddle.events.naming import PortName
 from heddle.events.reasons import explain_at
 from heddle.events.summary import describe as describe_frame
+from heddle.hypervisor.interfaces import is_deserted
 from heddle.paths import host_name
 
 _HEADER_BYTES = {4: 20 + 8, 6: 40 + 8}  # IP and ICMP or UDP
@@ -189,8 +190,10 @@ def _outcome(view: View, way: Way, result: Trace) -> dict[str, Any]:
         outcome = {"delivered": False, **_drop(view, way, reason, result.blamed_ifindex)}
     else:
         outcome = {"delivered": bool(result.to_ifindex or result.copies)}
-    if result.redirected:
-        port = view.names.of_ifindex(result.to_ifindex)
+    port = view.names.of_ifindex(result.to_ifindex)
+    if result.redirected and port and is_deserted(port.device):
+        outcome = {"delivered": False, **_drop(view, way, "NOT_TAKEN_TO_VM", result.to_ifindex)}
+    elif result.redirected:
         outcome["to"] = view.names.label(result.to_ifindex)
         outcome["device"] = port.device if port else None
         outcome["frame_out"] = result.frame_out.hex()

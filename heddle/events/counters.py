@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from heddle.applier import links
+from heddle.applier.netlink import Netlink
 from heddle.applier.shaping_kernel import read_queue_drops
 from heddle.datapath.loader import Datapath
 from heddle.events.reasons import PREFIX
@@ -70,6 +72,7 @@ def read_drops(datapath: Datapath) -> list[DropCount]:
         reason = reasons(key["reason"]).name.removeprefix(PREFIX)
         counts.append(DropCount(key["ifindex"], reason, packets, size))
     counts += _read_queues(datapath)
+    counts += _read_devices(datapath)
     return sorted(counts, key=lambda count: -count.packets)
 
 
@@ -84,6 +87,16 @@ def _read_queues(datapath: Datapath) -> Iterator[DropCount]:
     for ifindex, packets in queues.to_vm.items():
         if packets:
             yield DropCount(ifindex, "BANDWIDTH_TO_VM", packets, None)
+
+
+def _read_devices(datapath: Datapath) -> Iterator[DropCount]:
+    """What the devices of ports had no room for, as nobody takes it from them."""
+    with Netlink() as netlink:
+        bodies = netlink.dump(links.get_all_with_statistics())
+    ports = _slots_of_ports(datapath).keys()
+    for ifindex, packets in map(links.parse_not_taken, bodies):
+        if packets and ifindex in ports:
+            yield DropCount(ifindex, "NOT_TAKEN_TO_VM", packets, None)
 
 
 def _slots_of_ports(datapath: Datapath) -> dict[int, int]:

@@ -174,6 +174,12 @@ REASONS: dict[str, Reason] = {
         "nothing, if the limit is meant, since TCP slows down so; else raise `to_vm` in `rate` "
         "of the NIC",
     ),
+    "NOT_TAKEN_TO_VM": Reason(
+        "the machine does not run, or does not take frames as fast as they come: its device has "
+        "no room for them",
+        "start the machine; if it runs, give it more CPU or queues (`cpus`), or hold its senders "
+        "to a `rate`",
+    ),
     "FLOOD_LIMIT": Reason(
         "the machine sends more broadcast and multicast than its share; each copy counts",
         "look for a loop or a storm in the guest (a bridge, a chatty discovery protocol); use "
@@ -219,8 +225,9 @@ Every frame that heddle drops is counted by port and reason and, sampled, report
 `heddle drops` shows the counters, `heddle drops --follow` the events, and `heddle trace` says which
 reason a packet would meet. The port is the one whose rules or limits the frame broke: the receiver
 for reasons that end in TO_VM, else the sender. Nothing is dropped elsewhere. What finds the queue
-of a bandwidth limit (`rate`) full is dropped by the kernel, which counts packets alone: it shows in
-`heddle drops`, but makes no event, and no trace can foresee it.
+of a bandwidth limit (`rate`) or the receive queue of a machine full is dropped by the kernel, which
+counts packets alone: it shows in `heddle drops`, but makes no event, and no trace can foresee it
+(but that a machine does not run).
 
 This page is made by `python -m heddle.events.reasons > docs/drops.md`; a test keeps it equal.
 

@@ -37,7 +37,7 @@ from tests.packets.conftest import TC_ACT_REDIRECT, TC_ACT_SHOT, Switchboard
 BROADCAST, ALL_NODES_MAC = "ff:ff:ff:ff:ff:ff", "33:33:00:00:00:01"
 ABI = Abi.from_object(OBJECT)
 # Not the program's: tests/netns/test_queue_drops.py shows them.
-QUEUES = ("DROP_BANDWIDTH_FROM_VM", "DROP_BANDWIDTH_TO_VM")
+QUEUES = ("DROP_BANDWIDTH_FROM_VM", "DROP_BANDWIDTH_TO_VM", "DROP_NOT_TAKEN_TO_VM")
 REASONS = [
     member.name
     for member in ABI.enum("drop_reason")
