@@ -80,7 +80,8 @@ def stopped_lab(lab: Lab) -> Lab:
 def test_what_a_stopped_machine_does_not_take_is_told(stopped_lab: Lab) -> None:
     before = not_taken(stopped_lab)
     stopped_lab.exec("fast", sys.executable, "-c", SEND, "10.1.0.12")
-    assert not_taken(stopped_lab) - before == DATAGRAMS
+    # The container's own multicast (MLD) may come in between.
+    assert 0 <= not_taken(stopped_lab) - before - DATAGRAMS < 20
     told = stopped_lab.heddle("trace", "fast", "off").stdout
     assert "dropped: NOT_TAKEN_TO_VM: off:0, to_vm: the machine does not run" in told
     assert (
