@@ -126,7 +126,7 @@ static __always_inline int leave_shaper(struct __sk_buff *skb, struct packet *pa
 	if (to)
 		return redirect_to(ifindex, delivers_to_peer(to));
 	__builtin_memset(packet, 0, sizeof(*packet));
-	packet->key.ifindex = ifindex;
+	packet->key.ifindex = packet->device = ifindex;
 	drop(packet, STAGE_DELIVER, DROP_NO_NEIGHBOR); /* it left while the frame was queued */
 	account_drop(skb, packet);
 	return TC_ACT_SHOT;
@@ -153,7 +153,7 @@ int from_vm(struct __sk_buff *skb)
 	if ((skb->mark & SHAPED_MARK_MASK) == SHAPED_MARK)
 		return leave_shaper(skb, packet);
 	__builtin_memset(packet, 0, PARSED_BYTES);
-	packet->key.ifindex = sender_of(skb);
+	packet->key.ifindex = packet->device = sender_of(skb);
 	if (stage_parse(skb, packet) == OUTCOME_NEXT) {
 		struct flow *flow;
 

@@ -17,6 +17,7 @@
 /* The stages in the order in which a packet meets them. A traced packet
  * leaves one decision per stage. */
 enum stage {
+	STAGE_TUNNEL, /* of what came from another host */
 	STAGE_PARSE,
 	STAGE_GUARD,
 	STAGE_ANSWER,
@@ -49,6 +50,7 @@ enum decision {
 	DECISION_CONSUMED, /* needs no answer: an announcement, DAD for one's own address, a release */
 	DECISION_SWITCH_UNICAST,
 	DECISION_SWITCH_FLOOD,
+	DECISION_SWITCH_REMOTE, /* to the host that has the port */
 	DECISION_SWITCH_TO_ROUTER,
 	DECISION_ROUTE_CONNECTED,
 	DECISION_ROUTE_STATIC,
@@ -65,6 +67,9 @@ enum decision {
 	DECISION_DELIVER_PEER,
 	DECISION_DELIVER_BACK, /* an answer, to the port that asked */
 	DECISION_DELIVER_COPIES,
+	DECISION_DELIVER_TUNNEL, /* to another host */
+	DECISION_RELAY, /* an envelope for another host, sent on to it */
+	DECISION_PROBE, /* of the path between two hosts: answered, or reported */
 };
 
 /* Why a packet went no further. Each has a counter per port, a sampled event
@@ -108,6 +113,12 @@ enum drop_reason {
 	DROP_BANDWIDTH_TO_VM,
 	DROP_NOT_TAKEN_TO_VM, /* off, or slower than what comes: its device counts it, no program */
 	DROP_FLOOD_LIMIT, /* more broadcast, multicast than a port may send */
+	DROP_UNKNOWN_VTEP, /* an envelope from an address that is no host's */
+	DROP_UNKNOWN_VNI, /* an envelope of a network that has no port here */
+	DROP_TUNNEL_MALFORMED, /* headers in the envelope are cut off, or contradict each other */
+	DROP_NO_VTEP, /* for a host of which no address is known */
+	DROP_TUNNEL_LOOP, /* sent on from host to host TUNNEL_FORWARDS_MAX times */
+	DROP_TUNNEL_MTU, /* fits its network, but not the path to the host */
 	DROP_INTERNAL, /* a kernel helper failed */
 	DROP_REASON_COUNT,
 };
@@ -116,6 +127,7 @@ enum endpoint_kind {
 	ENDPOINT_PORT, /* target is the ifindex of the port's device */
 	ENDPOINT_ROUTER, /* target is the router's number */
 	ENDPOINT_SERVICE, /* DHCP address of a subnet without a router: answers ARP/ND, DHCP, ping */
+	ENDPOINT_REMOTE, /* target is the number of the host that has the port; 0: not known */
 };
 
 enum port_flag {
@@ -126,6 +138,7 @@ enum port_flag {
 	PORT_OPEN = 16, /* port security is off: neither guard nor security groups */
 	PORT_SHAPED_TO_VM = 32, /* its device has a qdisc that must be passed */
 	PORT_DSCP = 64, /* mark what the VM sends with port.dscp */
+	PORT_STANDBY = 128, /* its VM is being moved here: the first frame makes an event */
 };
 
 enum route_kind {
@@ -156,6 +169,8 @@ enum limits {
 	 * ifindex of the device they are for, or come from when they are flooded. */
 	SHAPED_MARK = 0x53000000,
 	SHAPED_FLOOD_MARK = 0x54000000,
+	/* For another host: the VNI in the lower 24 bits, the host's number in tc_index. */
+	SHAPED_TUNNEL_MARK = 0x55000000,
 	SHAPER_MAJOR = 1, /* handle of the shaper's qdisc; a port's class is its counter slot + 1 */
 	ICMP_BURST = 100, /* errors to one port in a row, */
 	ICMP_PER_SECOND = 100, /* and as many a second thereafter */
@@ -163,6 +178,23 @@ enum limits {
 	/* skb->mark of a traced packet is TRACE_MARK | slot. A guest can't set
 	 * it: a TAP gives mark 0 and a veth clears it between namespaces. */
 	TRACE_MARK = 0x68640000,
+};
+
+/* Of its own, since one does not fit an int. */
+enum tunnel_limits {
+	/* Stands for the ifindex in the key of a flow from the tunnel, and of the other
+	 * end of one into it: TUNNEL_ZONE | VNI of the network of this host's port. */
+	TUNNEL_ZONE = 0x80000000,
+	VNI_MASK = 0xffffff,
+	PROBE_VNI = 0xffffff, /* no network's */
+	PROBE_ETHERTYPE = 0x88b5, /* IEEE 802 local experimental */
+	/* Of the 32 bits that an envelope has for a group policy: the number of the
+	 * host that it is for (0: who gets it), and how often it was sent on. */
+	ENVELOPE_HOST_MASK = 0xffff,
+	ENVELOPE_FORWARDED_ONCE = 0x80000,
+	ENVELOPE_FORWARDED_TWICE = 0x400000,
+	TUNNEL_FORWARDS_MAX = 3,
+	GROUP_HOSTS = 0x10000, /* from here on the numbers of vteps are those of multicast groups */
 };
 
 /* ---- ports: device ifindex -> port ------------------------------------- */
@@ -292,6 +324,61 @@ struct ra_template {
 	__u8 message[RA_OPTIONS_MAX];
 };
 
+/* ---- other hosts -------------------------------------------------------- */
+
+struct this_host {
+	__u32 number;
+	__u32 tunnel_ifindex; /* of the VXLAN device; 0: no other host can be reached */
+};
+
+/* By number of a host: where envelopes for it go. */
+struct vtep {
+	__u8 address[ADDRESS_BYTES]; /* its own, that of a relay, or a multicast group */
+	__u8 source[ADDRESS_BYTES]; /* of this host; zero: the kernel chooses */
+	__u32 relayed_to; /* the host's number when the address is a relay's, else 0 */
+	__u16 mtu; /* largest IP packet in an envelope that passes; 0: any, not measured */
+	__u8 ip_version; /* of the underlay */
+	__u8 pad;
+};
+
+/* Underlay address -> number of the host. Others may not send envelopes. */
+struct tunnel_sender_key {
+	__u8 address[ADDRESS_BYTES];
+};
+
+enum tunnel_network_flag {
+	TUNNEL_LEARN = 1, /* has members of which only their frames tell: learn and flood */
+};
+
+/* By VNI: the networks that this host takes envelopes of. */
+struct tunnel_network {
+	__u32 first_port; /* ifindex of any port of the ring; 0: none is here */
+	__u32 first_host; /* number of the first host to flood to; 0: none */
+	__u16 mtu;
+	__u16 flags; /* enum tunnel_network_flag */
+};
+
+/* The value is the next host to flood to; 0: that was the last. */
+struct flood_host_key {
+	__u32 network; /* VNI */
+	__u32 host;
+};
+
+enum probe_kind {
+	PROBE_REQUEST,
+	PROBE_REPLY,
+};
+
+/* What follows the Ethernet header of a frame of PROBE_VNI; padding up to length
+ * follows it. Unlike elsewhere on a wire, in the byte order of the hosts. */
+struct probe {
+	__u32 kind; /* enum probe_kind */
+	__u32 host; /* number of its sender */
+	__u32 sequence;
+	__u32 length; /* bytes of the frame in the envelope */
+	__u64 sent_at; /* ns of CLOCK_MONOTONIC of the host that asked */
+};
+
 /* ---- policy: security groups --------------------------------------------
  *
  * Rules only ever allow. A packet is allowed when some rule of some group of
@@ -392,7 +479,7 @@ enum fragment_kind {
 };
 
 struct flow_key {
-	__u32 ifindex; /* of the port it came from */
+	__u32 ifindex; /* of the port it came from, or TUNNEL_ZONE | VNI */
 	__u16 source_port_be; /* ICMP echo: identifier */
 	__u16 destination_port_be; /* ICMP: type and code */
 	__u8 l4_protocol;
@@ -556,27 +643,48 @@ struct pace {
 
 enum event_kind {
 	EVENT_DROP = 1,
+	EVENT_PROBE, /* a probe was answered */
+	EVENT_ACTIVE, /* first frame of a port with PORT_STANDBY */
 };
 
 struct drop_event {
 	__u32 kind; /* enum event_kind */
 	__u32 reason; /* enum drop_reason */
 	__u32 ifindex; /* of the port in drop_key */
-	__u32 from_ifindex; /* of the port the packet came from */
+	__u32 from_ifindex; /* of the device the packet came from */
 	__u32 length; /* bytes of the frame */
-	__u32 pad;
+	__u32 network; /* VNI in the envelope, when it came from the tunnel */
 	__u64 time; /* ns of CLOCK_MONOTONIC */
 	__u32 captured; /* bytes of frame[] in use */
 	__u32 stage; /* enum stage */
+	__u8 vtep[ADDRESS_BYTES]; /* that sent the envelope; zero: it is no other host's */
 	__u8 frame[EVENT_CAPTURE_BYTES];
+};
+
+struct probe_event {
+	__u32 kind; /* enum event_kind */
+	__u32 host; /* these four are what the reply says */
+	__u32 sequence;
+	__u32 length;
+	__u64 sent_at;
+	__u64 time; /* ns of CLOCK_MONOTONIC, when the reply came */
+	__u8 vtep[ADDRESS_BYTES]; /* whence */
+};
+
+struct active_event {
+	__u32 kind; /* enum event_kind */
+	__u32 ifindex;
+	__u64 time; /* ns of CLOCK_MONOTONIC */
 };
 
 /* What a traced packet met, one slot per trace (mark & (TRACE_SLOTS - 1)). */
 struct trace_record {
 	__u32 decisions[STAGE_COUNT]; /* enum decision */
 	__u32 drop_reason;
-	__u32 to_ifindex; /* 0: nowhere, or to many */
+	__u32 to_ifindex; /* 0: nowhere, or to many; TUNNEL_ZONE | VNI: to_host */
+	__u32 to_host; /* number of another host that would get it, 0: none */
 	__u32 copies; /* ports that would get a copy of a flooded frame */
+	__u32 host_copies; /* and other hosts */
 	__u32 router; /* number, when routed */
 	__u32 to_network; /* VNI in which it was delivered */
 	__u32 cached_ifindex; /* what the flow table holds for it; 0: nothing valid */

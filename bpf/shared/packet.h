@@ -52,6 +52,9 @@ struct packet {
 	__u8 decisions[STAGE_COUNT]; /* enum decision */
 	__u32 identification; /* of a fragment */
 	__u32 cached_ifindex;
+	__u32 device; /* ifindex of the device it came from */
+	__u32 from_host; /* number of the host that sent the envelope, 0: it has none */
+	__u8 vtep[ADDRESS_BYTES]; /* of that host */
 
 	/* From here on filled by the slow path alone, and zero before it. */
 	__u8 sent_macs[2 * MAC_BYTES]; /* as they will leave */
@@ -256,6 +259,14 @@ static __always_inline bool mac_of_link_local(__u8 *mac, const __u8 *address)
 static __always_inline bool delivers_to_peer(const struct port *port)
 {
 	return (port->flags & (PORT_PEER | PORT_SHAPED_TO_VM)) == PORT_PEER;
+}
+
+/* ---- the tunnel ------------------------------------------------------------ */
+
+/* Does this stand for the tunnel, and not for a port? */
+static __always_inline bool is_zone(__u32 ifindex)
+{
+	return ifindex & TUNNEL_ZONE;
 }
 
 /* ---- who is where --------------------------------------------------------- */

@@ -33,6 +33,11 @@ TABLE(set_members, BPF_MAP_TYPE_HASH, 524288, struct set_member_key, __u32, BPF_
 TABLE(dhcp4_templates, BPF_MAP_TYPE_HASH, 16384, __u32, struct dhcp4_template, BPF_F_NO_PREALLOC);
 TABLE(dhcp6_templates, BPF_MAP_TYPE_HASH, 16384, __u32, struct dhcp6_template, BPF_F_NO_PREALLOC);
 TABLE(ra_templates, BPF_MAP_TYPE_HASH, 16384, __u32, struct ra_template, BPF_F_NO_PREALLOC);
+TABLE(this_host, BPF_MAP_TYPE_HASH, 1, __u32, struct this_host, 0);
+TABLE(vteps, BPF_MAP_TYPE_HASH, 131072, __u32, struct vtep, BPF_F_NO_PREALLOC);
+TABLE(tunnel_senders, BPF_MAP_TYPE_HASH, 131072, struct tunnel_sender_key, __u32, BPF_F_NO_PREALLOC);
+TABLE(tunnel_networks, BPF_MAP_TYPE_HASH, 65536, __u32, struct tunnel_network, BPF_F_NO_PREALLOC);
+TABLE(flood_hosts, BPF_MAP_TYPE_HASH, 524288, struct flood_host_key, __u32, BPF_F_NO_PREALLOC);
 
 /* A change of policy advances the epoch of the networks it touches; slot is
  * VNI modulo EPOCH_SLOTS, so a collision only costs a needless re-decision. */
@@ -86,8 +91,14 @@ struct shared_types {
 	enum connection_flag connection_flag;
 	enum connection_state connection_state;
 	enum event_kind event_kind;
+	enum tunnel_network_flag tunnel_network_flag;
+	enum probe_kind probe_kind;
 	enum limits limits;
+	enum tunnel_limits tunnel_limits;
 	struct drop_event drop_event;
 	struct connection_record connection_record;
+	struct probe_event probe_event;
+	struct active_event active_event;
+	struct probe probe;
 };
 const volatile struct shared_types shared_types;

@@ -10,10 +10,10 @@
 
 #define EVENT_INTERVAL_NS 100000000ull
 
-/* The port whose rules or limits the packet broke. */
+/* The port whose rules or limits the packet broke, or the tunnel. */
 static __always_inline __u32 blamed(const struct packet *packet)
 {
-	return packet->blamed_ifindex ? packet->blamed_ifindex : packet->key.ifindex;
+	return packet->blamed_ifindex ? packet->blamed_ifindex : packet->device;
 }
 
 static __always_inline void send_drop_event(struct __sk_buff *skb, const struct packet *packet,
@@ -27,8 +27,9 @@ static __always_inline void send_drop_event(struct __sk_buff *skb, const struct 
 	event->kind = EVENT_DROP;
 	event->reason = packet->drop_reason;
 	event->ifindex = blamed(packet);
-	event->from_ifindex = packet->key.ifindex;
-	event->pad = 0;
+	event->from_ifindex = packet->device;
+	event->network = is_zone(packet->key.ifindex) ? packet->key.ifindex & VNI_MASK : 0;
+	copy_address(event->vtep, packet->vtep);
 	event->length = skb->len;
 	event->time = now;
 	event->stage = packet->stage;

@@ -66,7 +66,7 @@ async def _run(host: str, on_demand: bool) -> None:
     from heddle.applier.qos_settings import read_settings
     from heddle.compiler.fragment import Limits
     from heddle.datapath.loader import Datapath
-    from heddle.events.drops import drop_decoder
+    from heddle.events.records import event_decoder
     from heddle.hypervisor.machines import Machines
     from heddle.store.sqlite import SqliteStore
 
@@ -94,7 +94,7 @@ async def _run(host: str, on_demand: bool) -> None:
             ),
             machines=Machines(host),
             drops=drops,
-            decode_drop=drop_decoder(datapath.abi),
+            decode_event=event_decoder(datapath.abi),
             notifications=notifications,
             send=sender,
             index_of=_index_of,

@@ -44,6 +44,7 @@ from heddle.applier.applier import Applier, Report
 from heddle.compiler.fragment import Limits
 from heddle.compiler.state import HostDelta, MachineSpec
 from heddle.events.drops import DropEvent
+from heddle.events.records import Event
 from heddle.hypervisor.machines import MachineStatus
 from heddle.store.interface import CompactedError, Store
 
@@ -88,7 +89,7 @@ class Parts:
     limits: Limits
     machines: Machines
     drops: DropRecords
-    decode_drop: Callable[[bytes], DropEvent]
+    decode_event: Callable[[bytes], Event]
     notifications: LinkNotifications
     send: Send
     index_of: Callable[[str], int | None]  # device -> ifindex
@@ -306,7 +307,8 @@ class Agent:
         records = self._parts.drops.consume()
         if not self._listeners:
             return
-        for event in map(self._parts.decode_drop, records):
+        events = map(self._parts.decode_event, records)
+        for event in (event for event in events if isinstance(event, DropEvent)):
             for queue in self._listeners:
                 if queue.full():
                     queue.get_nowait()

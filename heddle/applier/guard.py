@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 
 from heddle.applier import filters
 from heddle.applier.netlink import Netlink
-from heddle.datapath.loader import PROGRAM, Datapath
+from heddle.datapath.loader import Datapath
 from heddle.errors import KernelError
 
 _OUR_BLOCKS = 0x68 << 24  # "h", and what follows from the host's name
@@ -30,8 +30,8 @@ class Guard:
     def __init__(self, netlink: Netlink, datapath: Datapath) -> None:
         self.block = _block_of(datapath.host)
         self._netlink = netlink
-        self._program = datapath.program_id
-        self._options = filters.bpf_options(datapath.program_fd, PROGRAM)
+        self._program = datapath.from_vm.id
+        self._options = filters.bpf_options(datapath.from_vm.fd, datapath.from_vm.name)
 
     def bind(self, indexes: Sequence[int]) -> list[OSError | None]:
         """Give links without anything at their ingress a qdisc with our block."""

@@ -104,6 +104,8 @@ def _told(names: PortNames, event: dict[str, Any]) -> dict[str, Any]:
 def _line(told: dict[str, Any]) -> str:
     time = told["at"].split("T")[1][:12]
     line = f"{time}  {told['port']}  {told['reason']}  {told['summary']}"
-    if told["direction"] == "to_vm":
+    if "vtep" in told:
+        line += f", from host {told['vtep']}, VNI {told['vni']}"
+    elif told["direction"] == "to_vm":
         line += f", from {told['from']}"
     return f"{line}: {told['meaning']}" if told["reason"].startswith("POLICY_") else line

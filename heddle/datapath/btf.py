@@ -129,12 +129,12 @@ class Btf:
         return [Member(self._name(name), of, (bits & 0xFFFFFF) // 8) for name, of, bits in parts]
 
     def enumerators(self, type_id: int) -> dict[str, int]:
-        """Names and values of an enum."""
+        """Names and values of an enum; none is negative."""
         found = self.resolve(type_id)
         if found.kind is Kind.ENUM64:
             wide = struct.iter_unpack("<IQ", self._trailer(found, 12))
             return {self._name(name): value for name, value in wide}
-        parts = struct.iter_unpack("<Ii", self._trailer(found, 8))
+        parts = struct.iter_unpack("<II", self._trailer(found, 8))
         return {self._name(name): value for name, value in parts}
 
     def array(self, type_id: int) -> tuple[int, int]:

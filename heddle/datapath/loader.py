@@ -1,8 +1,9 @@
 """Loads the data plane, and finds it again.
 
-Program and maps are pinned under paths.pin_dir(host), so that they outlive the
-agent. Beside them stands a record of which object they come from: the same
-object is never loaded twice, another one takes over the maps as they are.
+Programs and maps are pinned under paths.pin_dir(host), so that they outlive the
+agent. Each program has an object of its own, all of them share the maps. Beside
+them stands a record of which objects they come from: the same objects are never
+loaded twice, others take over the maps as they are.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, overload
+from typing import Literal, NamedTuple, overload
 
 from heddle.datapath.abi import Abi
 from heddle.datapath.libbpf import (
@@ -34,9 +35,11 @@ from heddle.datapath.tables import PerCpuTable, RingBuffer, Table, open_table
 from heddle.errors import KernelError, OperationError
 from heddle.paths import BPFFS, pin_dir
 
-OBJECT = Path(__file__).parent / "objects" / "from_vm.bpf.o"
-PROGRAM = "from_vm"
-_NEXT_PROGRAM = "from_vm_next"  # dots are refused in the BPF file system
+OBJECTS = Path(__file__).parent / "objects"
+FROM_VM, FROM_TUNNEL = "from_vm", "from_tunnel"
+PROGRAMS = (FROM_VM, FROM_TUNNEL)  # each is in an object of its name
+OBJECT = OBJECTS / f"{FROM_VM}.bpf.o"  # all say the same of enums, structs and tables
+_NEXT = "_next"  # dots are refused in the BPF file system
 _RECORD = "loaded_object"
 _ARRAY = 2  # BPF_MAP_TYPE_ARRAY
 _KERNEL_NAME_LENGTH = 15
@@ -44,43 +47,64 @@ _VERIFIER_LINES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class _Object:
-    """A compiled object and what the record says of it."""
+class _Objects:
+    """The compiled objects of a folder and what the record says of them."""
 
-    path: Path
+    folder: Path
     abi: Abi
     digest: bytes
     layout: bytes
 
     @classmethod
-    def read(cls, path: Path) -> _Object:
-        try:
-            image = path.read_bytes()
-        except OSError as error:
-            raise KernelError(f"{path}: {error.strerror}; build it with scripts/build") from error
-        abi = Abi.from_image(image)
-        return cls(path, abi, hashlib.sha256(image).digest(), abi.layout_digest())
+    def read(cls, folder: Path) -> _Objects:
+        images = [_image(folder, program) for program in PROGRAMS]
+        abi = Abi.from_image(images[0])
+        return cls(folder, abi, hashlib.sha256(b"".join(images)).digest(), abi.layout_digest())
+
+    def path(self, program: str) -> Path:
+        return self.folder / f"{program}.bpf.o"
+
+
+def _image(folder: Path, program: str) -> bytes:
+    path = folder / f"{program}.bpf.o"
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise KernelError(f"{path}: {error.strerror}; build it with scripts/build") from error
+
+
+class Program(NamedTuple):
+    """A loaded program; ``fd`` is closed with its data plane."""
+
+    name: str
+    fd: int
+    id: int
 
 
 class Datapath:
-    """The pinned program and maps of one host."""
+    """The pinned programs and maps of one host."""
 
-    def __init__(self, host: str, abi: Abi, program_fd: int) -> None:
+    def __init__(self, host: str, abi: Abi) -> None:
+        """Opens what is pinned; use ``load`` or ``open``."""
         self.host = host
         self.abi = abi
-        self.program_fd = program_fd
-        self.program_id: int = program_info(program_fd).id
+        self.from_vm = _open_program(host, FROM_VM)
+        self.from_tunnel = _open_program(host, FROM_TUNNEL)
         self._tables: dict[str, Table | PerCpuTable] = {}
 
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        return self.from_vm, self.from_tunnel
+
     @classmethod
-    def load(cls, host: str, object_path: Path = OBJECT) -> Datapath:
-        """Make sure that the object's program is the pinned one.
+    def load(cls, host: str, objects: Path = OBJECTS) -> Datapath:
+        """Make sure that the programs of a folder of objects are the pinned ones.
 
         Maps that are pinned already stay, with all they hold. KernelError with
         the verifier's last lines when the kernel refuses, or with the remedy
         when the maps were made by a version with another layout.
         """
-        wanted, folder = _Object.read(object_path), pin_dir(host)
+        wanted, folder = _Objects.read(objects), pin_dir(host)
         with _as_root(folder):
             _mount_bpffs()
             folder.mkdir(parents=True, exist_ok=True)
@@ -88,18 +112,18 @@ class Datapath:
                 if not _is_loaded(folder, wanted):
                     _check_layout(folder, wanted)
                     _load(folder, wanted)
-                return cls(host, wanted.abi, _get(folder / PROGRAM))
+                return cls(host, wanted.abi)
 
     @classmethod
-    def open(cls, host: str, object_path: Path = OBJECT) -> Datapath:
+    def open(cls, host: str, objects: Path = OBJECTS) -> Datapath:
         """Open what is pinned, to read it. OperationError when nothing is."""
         folder = pin_dir(host)
         with _as_root(folder):
-            if not (folder / PROGRAM).exists():
+            if not _has_programs(folder):
                 raise OperationError(f"host {host}: no data plane is loaded; start `heddle agent`")
-            wanted = _Object.read(object_path)
+            wanted = _Objects.read(objects)
             _check_layout(folder, wanted)
-            return cls(host, wanted.abi, _get(folder / PROGRAM))
+            return cls(host, wanted.abi)
 
     @staticmethod
     def unpin(host: str) -> None:
@@ -135,26 +159,29 @@ class Datapath:
 
         KernelError when the kernel refuses, or the object is of another version.
         """
-        wanted, folder = _Object.read(object_path), pin_dir(self.host)
-        with _as_root(folder), locked(self.host):
-            return SideProgram(*_load_beside(folder, wanted, name))
+        folder = pin_dir(self.host)
+        with _as_root(folder), locked(self.host), ExitStack() as opened:
+            _check_tables(folder, self.abi)
+            fd = _program_fd(_load_object(folder, object_path, opened), name)
+            return SideProgram(fd, opened.pop_all())
 
     def close(self) -> None:
         for table in self._tables.values():
             table.close()
         self._tables.clear()
-        os.close(self.program_fd)
+        for program in self.programs:
+            os.close(program.fd)
 
 
 class SideProgram:
     """A program of our own process. What timers it has set outlive it."""
 
-    def __init__(self, loaded: CData, fd: int) -> None:
-        self._loaded = loaded
+    def __init__(self, fd: int, opened: ExitStack) -> None:
         self.fd = fd
+        self._opened = opened
 
     def close(self) -> None:
-        lib.bpf_object__close(self._loaded)
+        self._opened.close()
 
 
 @contextmanager
@@ -187,6 +214,15 @@ def _mount_bpffs() -> None:
         check(-ffi.errno, f"mount the BPF file system at {BPFFS}")
 
 
+def _open_program(host: str, name: str) -> Program:
+    fd = _get(pin_dir(host) / name)
+    return Program(name, fd, program_info(fd).id)
+
+
+def _has_programs(folder: Path) -> bool:
+    return all((folder / program).exists() for program in PROGRAMS)
+
+
 def _get(pin: Path) -> int:
     result: int = lib.bpf_obj_get(str(pin).encode())
     if result == -errno.ENOENT:
@@ -198,7 +234,7 @@ def _get(pin: Path) -> int:
 
 
 def _record(folder: Path) -> bytes:
-    """Digest of the object and of its layouts; zeros while a load is under way."""
+    """Digest of the objects and of their layouts; zeros while a load is under way."""
     if not (folder / _RECORD).exists():
         return bytes(64)
     table = Table(_RECORD, _get(folder / _RECORD))
@@ -220,9 +256,9 @@ def _write_record(folder: Path, value: bytes) -> None:
     table.close()
 
 
-def _is_loaded(folder: Path, wanted: _Object) -> bool:
-    """Whether the pins are the object's, complete and belong together."""
-    if _record(folder) != wanted.digest + wanted.layout or not (folder / PROGRAM).exists():
+def _is_loaded(folder: Path, wanted: _Objects) -> bool:
+    """Whether the pins are the objects', complete and belong together."""
+    if _record(folder) != wanted.digest + wanted.layout or not _has_programs(folder):
         return False
     pinned = set()
     for name in wanted.abi.table_names():
@@ -237,11 +273,12 @@ def _is_loaded(folder: Path, wanted: _Object) -> bool:
 
 
 def _used_maps(folder: Path) -> set[int]:
-    fd = _get(folder / PROGRAM)
-    try:
-        return program_map_ids(fd)
-    finally:
+    used = set()
+    for program in PROGRAMS:
+        fd = _get(folder / program)
+        used |= program_map_ids(fd)
         os.close(fd)
+    return used
 
 
 def _names(map_ids: set[int]) -> set[str]:
@@ -254,7 +291,7 @@ def _names(map_ids: set[int]) -> set[str]:
     return names
 
 
-def _check_layout(folder: Path, wanted: _Object) -> None:
+def _check_layout(folder: Path, wanted: _Objects) -> None:
     recorded = _record(folder)[32:]
     if recorded not in (bytes(32), wanted.layout):
         raise KernelError(
@@ -267,49 +304,40 @@ def _check_layout(folder: Path, wanted: _Object) -> None:
 # ---- loading ----------------------------------------------------------------
 
 
-def _load(folder: Path, wanted: _Object) -> None:
-    """Load with the pinned maps and put the program in place of the old one.
+def _load(folder: Path, wanted: _Objects) -> None:
+    """Load with the pinned maps and put the programs in place of the old ones,
+    when the kernel takes all of them.
 
-    A crash at any step leaves a program that works and a record that makes the
+    A crash at any step leaves programs that work and a record that makes the
     next start load again.
     """
     _write_record(folder, bytes(32) + wanted.layout)
-    with captured_log() as log:
-        loaded = lib.bpf_object__open_file(str(wanted.path).encode(), ffi.NULL)
-        if not loaded:
-            raise KernelError(f"{wanted.path}: {reason(-ffi.errno)}; build it with scripts/build")
-        try:
-            for pinned_map in _maps(loaded):
-                _set_pin_path(folder, pinned_map)
-            _check_loaded(lib.bpf_object__load(loaded), wanted, log)
-            _pin_program(folder, loaded)
-        finally:
-            lib.bpf_object__close(loaded)
+    with ExitStack() as opened:
+        loaded = {name: _load_object(folder, wanted.path(name), opened) for name in PROGRAMS}
+        for name, bpf_object in loaded.items():
+            _pin_program(folder, bpf_object, name)
     _write_record(folder, wanted.digest + wanted.layout)
 
 
-def _load_beside(folder: Path, wanted: _Object, name: str) -> tuple[CData, int]:
-    """The loaded object and its program; the tables must be there already."""
-    for table in wanted.abi.table_names():
+def _check_tables(folder: Path, abi: Abi) -> None:
+    for table in abi.table_names():
         if not (folder / table).exists():
             raise KernelError(
                 f"{folder / table} is gone; restart `heddle agent` to load the data plane again"
             )
+
+
+def _load_object(folder: Path, path: Path, opened: ExitStack) -> CData:
+    """An object in the kernel, until ``opened`` is closed."""
     with captured_log() as log:
-        loaded = lib.bpf_object__open_file(str(wanted.path).encode(), ffi.NULL)
-        if not loaded:
-            raise KernelError(f"{wanted.path}: {reason(-ffi.errno)}; build it with scripts/build")
-        try:
-            for pinned_map in _maps(loaded):
-                _set_pin_path(folder, pinned_map)
-            _check_loaded(lib.bpf_object__load(loaded), wanted, log)
-            program = lib.bpf_object__find_program_by_name(loaded, name.encode())
-            if not program:
-                raise KernelError(f"{wanted.path} has no program {name}: build it again")
-        except KernelError:
-            lib.bpf_object__close(loaded)
-            raise
-    return loaded, lib.bpf_program__fd(program)
+        bpf_object = lib.bpf_object__open_file(str(path).encode(), ffi.NULL)
+        if not bpf_object:
+            raise KernelError(f"{path}: {reason(-ffi.errno)}; build it with scripts/build")
+        opened.callback(lib.bpf_object__close, bpf_object)
+        for pinned_map in _maps(bpf_object):
+            _set_pin_path(folder, pinned_map)
+        _check_loaded(lib.bpf_object__load(bpf_object), path, log)
+    return bpf_object
 
 
 def _maps(loaded: CData) -> Iterator[CData]:
@@ -326,10 +354,10 @@ def _set_pin_path(folder: Path, pinned_map: CData) -> None:
         check(lib.bpf_map__set_pin_path(pinned_map, path), f"choose the pin of table {name}")
 
 
-def _check_loaded(result: int, wanted: _Object, log: list[str]) -> None:
+def _check_loaded(result: int, path: Path, log: list[str]) -> None:
     if result < 0:
         raise KernelError(
-            f"the kernel refused {wanted.path.name}: {reason(result)}; needs Linux 6.1 or newer "
+            f"the kernel refused {path.name}: {reason(result)}; needs Linux 6.1 or newer "
             f"and root (`heddle doctor` checks). It said: {_last_words(log)}"
         )
 
@@ -341,11 +369,18 @@ def _last_words(log: list[str]) -> str:
     return "; ".join(lines[-_VERIFIER_LINES:])
 
 
-def _pin_program(folder: Path, loaded: CData) -> None:
-    program = lib.bpf_object__find_program_by_name(loaded, PROGRAM.encode())
-    if not program:
-        raise KernelError(f"BPF object has no program {PROGRAM}: build it again")
-    following = folder / _NEXT_PROGRAM
+def _pin_program(folder: Path, bpf_object: CData, name: str) -> None:
+    following = folder / (name + _NEXT)
     following.unlink(missing_ok=True)
-    check(lib.bpf_obj_pin(lib.bpf_program__fd(program), str(following).encode()), "pin the program")
-    following.replace(folder / PROGRAM)
+    fd = _program_fd(bpf_object, name)
+    check(lib.bpf_obj_pin(fd, str(following).encode()), f"pin program {name}")
+    following.replace(folder / name)
+
+
+def _program_fd(bpf_object: CData, name: str) -> int:
+    """A program's file, which is the object's."""
+    program = lib.bpf_object__find_program_by_name(bpf_object, name.encode())
+    if not program:
+        raise KernelError(f"BPF object has no program {name}: build it again")
+    descriptor: int = lib.bpf_program__fd(program)
+    return descriptor

@@ -60,7 +60,7 @@ def trace(datapath: Datapath, frame: bytes, ifindex: int, *, gso_size: int = 0) 
         records.put(key, bytes(records.value_size))
         mark = abi.value("TRACE_MARK") | _SLOT
         result = run(
-            datapath.program_fd,
+            datapath.from_vm.fd,
             frame,
             ifindex=ifindex,
             mark=mark,

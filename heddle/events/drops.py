@@ -12,6 +12,7 @@ from heddle.datapath.abi import Abi
 from heddle.events.naming import device_name
 from heddle.events.reasons import PREFIX
 from heddle.events.summary import describe
+from heddle.events.tunnel import address_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,12 @@ class DropEvent:
     stage: str  # an enumerator of stage without STAGE_, lower case
     ifindex: int  # of the port whose rules or limits it broke
     device: str  # its name, empty when it is gone
-    from_ifindex: int  # of the port that sent it
+    from_ifindex: int  # of the device it came from: a port's, or the tunnel's
     length: int  # bytes of the frame
     at: datetime
     frame: bytes  # its beginning
+    network: int = 0  # VNI in the envelope of what came from another host
+    vtep: str = ""  # and that host's address; empty: it came from a port
 
     @property
     def direction(self) -> str:
@@ -44,11 +47,12 @@ class DropEvent:
             "length": self.length,
             "summary": describe(self.frame),
             "frame": self.frame.hex(),
+            **({"vtep": self.vtep, "vni": self.network} if self.vtep else {}),
         }
 
 
 def drop_decoder(abi: Abi) -> Callable[[bytes], DropEvent]:
-    """A function from ring-buffer records to events."""
+    """A function from ring-buffer records of kind EVENT_DROP to events."""
     codec = abi.codec("drop_event")
     reasons = {int(reason): reason.name.removeprefix(PREFIX) for reason in abi.enum("drop_reason")}
     stages = {int(s): s.name.removeprefix("STAGE_").lower() for s in abi.enum("stage")}
@@ -64,6 +68,8 @@ def drop_decoder(abi: Abi) -> Callable[[bytes], DropEvent]:
             length=fields["length"],
             at=_wall_clock(fields["time"]),
             frame=bytes(fields["frame"][: fields["captured"]]),
+            network=fields["network"],
+            vtep=address_text(fields["vtep"]) if any(fields["vtep"]) else "",
         )
 
     return decode

@@ -185,6 +185,34 @@ REASONS: dict[str, Reason] = {
         "look for a loop or a storm in the guest (a bridge, a chatty discovery protocol); use "
         "unicast for bulk data",
     ),
+    "UNKNOWN_VTEP": Reason(
+        "an envelope came from an address that belongs to no host of the cluster",
+        "`heddle drops --follow` shows the address; name it in the topology file as the `vtep` of "
+        "a host if it is meant to be one, else look for who sends it",
+    ),
+    "UNKNOWN_VNI": Reason(
+        "an envelope came for a network that has no port on this host",
+        "nothing, if a port has just left the host; else look for two clusters that share an "
+        "underlay, or at the VNI of a foreign VTEP",
+    ),
+    "TUNNEL_MALFORMED": Reason(
+        "headers of the packet in an envelope are cut off, or contradict each other",
+        "look at the frame in `heddle drops --follow`, which names the host that sent it",
+    ),
+    "NO_VTEP": Reason(
+        "the packet is for another host, of which no underlay address is known",
+        "start `heddle agent` there; a host makes itself known",
+    ),
+    "TUNNEL_LOOP": Reason(
+        "hosts sent the packet on to each other: they disagree about where its port is",
+        "nothing, if the machine is being migrated; else see that the agents of the hosts run and "
+        "reach the store",
+    ),
+    "TUNNEL_MTU": Reason(
+        "the packet fits its network, but not the path to the host that has the receiver; the "
+        "sender got the ICMP error that says so",
+        "raise the MTU of the underlay, or lower the `mtu` of the network",
+    ),
     "INTERNAL": Reason(
         "a kernel helper failed, mostly for want of memory",
         "check memory and the kernel log; report it as a bug when neither explains it",
@@ -224,7 +252,8 @@ _HEAD = """\
 Every frame that heddle drops is counted by port and reason and, sampled, reported as an event:
 `heddle drops` shows the counters, `heddle drops --follow` the events, and `heddle trace` says which
 reason a packet would meet. The port is the one whose rules or limits the frame broke: the receiver
-for reasons that end in TO_VM, else the sender. Nothing is dropped elsewhere. What finds the queue
+for reasons that end in TO_VM, else the sender; what comes from other hosts counts at the VXLAN
+device. Nothing is dropped elsewhere. What finds the queue
 of a bandwidth limit (`rate`) or the receive queue of a machine full is dropped by the kernel, which
 counts packets alone: it shows in `heddle drops`, but makes no event, and no trace can foresee it
 (but that a machine does not run).

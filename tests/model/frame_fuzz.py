@@ -49,7 +49,7 @@ class FrameFuzz:
         What is too short for a test run is written into its TAP."""
         kernel_log = KernelLog()
         before = self._board.intent_rows()
-        program = program_info(self._board.datapath.program_fd).id
+        program = program_info(self._board.datapath.from_vm.fd).id
         for start in range(0, count, BATCH):
             self._board.refill()
             self._world.refill()
@@ -58,7 +58,7 @@ class FrameFuzz:
             expected = [self._send(sent) for sent in batch]
             self._check_counters(batch, expected)
         assert self._board.intent_rows() == before, "rows of intent have changed"
-        assert program_info(self._board.datapath.program_fd).id == program
+        assert program_info(self._board.datapath.from_vm.fd).id == program
         assert not kernel_log.complaints(), "the kernel complains"
 
     def _frame(self) -> Sent:

@@ -235,7 +235,7 @@ class ModelBoard:
     ) -> tuple[int, bytes]:
         """The same at any device."""
         result = run(
-            self.datapath.program_fd,
+            self.datapath.from_vm.fd,
             frame,
             ifindex=device.ifindex,
             mark=mark,

@@ -145,7 +145,7 @@ class ApplierHost:
             assert (found[name]["ifalias"], found[name]["mtu"]) == (link.alias, link.mtu)
             assert "UP" in found[name]["flags"]
             assert [entry["prog"]["id"] for entry in self.filters(name)] == [
-                self.datapath.program_id
+                self.datapath.from_vm.id
             ]
         assert namespaces.ours() == dict.fromkeys(state.namespaces, True)
         for table in TABLE_ORDER:

@@ -172,7 +172,8 @@ class Lab:
     def kernel_ids(self) -> tuple[set[int], set[int]]:
         """Ids of the program and of the maps of this host."""
         with self.datapath() as datapath:
-            return {datapath.program_id}, set(program_map_ids(datapath.program_fd))
+            programs = {program.id for program in datapath.programs}
+            return programs, set().union(*(program_map_ids(p.fd) for p in datapath.programs))
 
     def leftovers(self, ids: tuple[set[int], set[int]] = (set(), set())) -> list[str]:
         """What is here that should not be after ``heddle down``."""

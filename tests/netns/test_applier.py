@@ -23,7 +23,7 @@ from heddle.applier.applier import Action
 from heddle.applier.netlink import Netlink
 from heddle.applier.notifications import Notifications
 from heddle.compiler.state import HostDelta, HostState
-from heddle.datapath.loader import PROGRAM, Datapath
+from heddle.datapath.loader import FROM_VM, Datapath
 from heddle.intent.names import port_alias
 from heddle.paths import pin_dir
 
@@ -94,7 +94,7 @@ def test_our_filter_is_the_first_and_only_one(host: ApplierHost, intent: Intent)
         (entry,) = host.filters(intent.device(machine))
         assert (entry["pref"], entry["protocol"], entry["kind"]) == (1, "all", "bpf")
         assert entry["direct-action"]
-        assert entry["prog"]["id"] == host.datapath.program_id
+        assert entry["prog"]["id"] == host.datapath.from_vm.id
 
 
 def test_references_in_rows_become_indexes_and_slots(host: ApplierHost, intent: Intent) -> None:
@@ -289,7 +289,7 @@ def _other_program() -> Iterator[Path]:
     other = f"other-{secrets.token_hex(4)}"
     datapath = Datapath.load(other)
     try:
-        yield pin_dir(other) / PROGRAM
+        yield pin_dir(other) / FROM_VM
     finally:
         datapath.close()
         Datapath.unpin(other)

@@ -137,7 +137,7 @@ def test_the_shaper_is_marked_filtered_and_silent(host: ApplierHost, intent: Int
         assert "UP" in link["flags"]
         assert Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").read_text() == "1\n"
     (entry,) = host.filters(SHAPED)
-    assert entry["prog"]["id"] == host.datapath.program_id
+    assert entry["prog"]["id"] == host.datapath.from_vm.id
 
 
 def test_a_minimum_is_a_class_below_the_host(host: ApplierHost, intent: Intent) -> None:

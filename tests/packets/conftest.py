@@ -18,6 +18,8 @@ import pytest
 from packet_diff import assert_same_frame
 from packet_lab import Device, Lab
 from packet_rules import RECEIVES, SENDS, anything, write_group
+from packet_tunnel import TABLES as TUNNEL_TABLES
+from packet_tunnel import Tunnel, Underlay, make_underlay, write_hosts
 from packet_world import CONTAINERS, DB1, NICS, STRANGER, WEB1, World
 from scapy.packet import Packet
 
@@ -48,6 +50,7 @@ OWN_TABLES = (
     "dhcp4_templates",
     "dhcp6_templates",
     "ra_templates",
+    *TUNNEL_TABLES,
     *DATA,
 )
 
@@ -83,6 +86,7 @@ class Switchboard:
     events: RingBuffer
     lab: Lab
     pin: str
+    underlay: Underlay
     _seen: list[dict[str, Any]] = field(default_factory=list)
 
     def send(self, device: str, frame: Packet | bytes, **context: int) -> Sent:
@@ -107,7 +111,7 @@ class Switchboard:
     def run(self, device: str, frame: Packet | bytes, **context: int) -> TestRun:
         """Run a frame once, untraced."""
         ifindex = self.devices[device].ifindex
-        return run(self.datapath.program_fd, bytes(frame), ifindex=ifindex, **context)
+        return run(self.datapath.from_vm.fd, bytes(frame), ifindex=ifindex, **context)
 
     def trace(self, device: str, frame: Packet | bytes, *, gso_size: int = 0) -> Trace:
         """Trace a frame; fails when that changed anything."""
@@ -202,7 +206,7 @@ class Switchboard:
         self.world.write()
         self.state()
         self._seen.clear()
-        for device in self.devices.values():
+        for device in (*self.devices.values(), self.underlay.wire):
             device.read_all()
 
 
@@ -223,7 +227,8 @@ def session_board() -> Iterator[Switchboard]:
         for device in devices.values():
             lab.attach(device.name, pin)
         world = World(datapath, {name: device.ifindex for name, device in devices.items()})
-        board = Switchboard(datapath, devices, world, events, lab, pin)
+        underlay = make_underlay(lab, str(pin_dir(host) / "from_tunnel"))
+        board = Switchboard(datapath, devices, world, events, lab, pin, underlay)
         with lab.away():  # tests of other folders come before the end of the session
             yield board
 
@@ -244,6 +249,13 @@ def send(board: Switchboard) -> Callable[..., Sent]:
 @pytest.fixture
 def world(board: Switchboard) -> World:
     return board.world
+
+
+@pytest.fixture
+def tunnel(board: Switchboard) -> Tunnel:
+    """Other hosts, and the rows about them."""
+    write_hosts(board.world, board.underlay)
+    return Tunnel(board, board.underlay.wire, board.underlay.vxlan)
 
 
 @pytest.fixture

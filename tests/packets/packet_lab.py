@@ -15,7 +15,7 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -28,6 +28,8 @@ _TUN_F_CSUM, _TUN_F_TSO4, _TUN_F_TSO6 = 1, 2, 4
 _ETH_P_ALL = 3
 _DEADLINE = 60.0  # seconds until a frame that must come counts as lost
 VNET_HEADER_BYTES = 10
+OWN_MAC = "02:00:00:00:00:01"  # of our end of an underlay
+PEER_MAC = "02:00:00:00:00:99"  # of all hosts at its other end
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -148,6 +150,30 @@ class Lab:
             run("ip", "link", "set", name, "up")
         _wait_for_carrier(names[0])
         return names
+
+    def underlay(self, addresses: Sequence[str], neighbors: Sequence[str]) -> Device:
+        """A link with our addresses, on which all neighbors are the reader and
+        writer of the other end. Nobody asks for them by ARP or ND."""
+        device = self.veth()
+        with open(f"/proc/sys/net/ipv6/conf/{device.name}/disable_ipv6", "w") as file:
+            file.write("0")
+        run("ip", "link", "set", device.name, "address", OWN_MAC, "arp", "off")
+        run("ip", "link", "set", device.name, "addrgenmode", "none")
+        for address in addresses:
+            run("ip", "address", "add", address, "dev", device.name, "nodad")
+        for neighbor in neighbors:
+            run("ip", "neigh", "replace", neighbor, "lladdr", PEER_MAC, "dev", device.name)
+        return device
+
+    def vxlan(self, udp_port: int) -> Device:
+        """A VXLAN device as the applier makes it; nobody reads at its host end."""
+        name = _name("vxl")
+        run(
+            *("ip", "link", "add", name, "type", "vxlan", "external", "gbp"),
+            *("dstport", str(udp_port), "nolearning"),
+        )
+        run("ip", "link", "set", name, "up")
+        return Device(name, socket.if_nametoindex(name), -1)
 
     def attach(self, link: str, program_pin: str) -> None:
         """Run the program on what comes in at a link."""

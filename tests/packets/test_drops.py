@@ -148,8 +148,16 @@ def later_fragment() -> Packet:
     return Ether(src=WEB1.mac, dst=WEB2.mac) / ip / Raw(bytes(64))
 
 
-# What only a full table shows, test_usage.py tests.
-ELSEWHERE = {"DROP_FLOW_TABLE_FULL"}
+ELSEWHERE = {
+    "DROP_FLOW_TABLE_FULL",  # test_usage.py
+    # What comes from another host: test_tunnel_*.py
+    "DROP_UNKNOWN_VTEP",
+    "DROP_UNKNOWN_VNI",
+    "DROP_TUNNEL_MALFORMED",
+    "DROP_NO_VTEP",
+    "DROP_TUNNEL_LOOP",
+    "DROP_TUNNEL_MTU",
+}
 CASES = {
     "DROP_UNKNOWN_PORT": Case(switched(WEB1, WEB2, 4), "STAGE_PARSE", device=STRANGER),
     "DROP_MALFORMED": Case(bytes(switched(WEB1, WEB2, 4))[:-1], "STAGE_PARSE"),
@@ -255,6 +263,8 @@ def test_event(board: Switchboard, reason: str) -> None:
         "ifindex": board.devices[case.counted_at].ifindex,
         "from_ifindex": board.devices[case.device].ifindex,
         "length": len(frame),
+        "network": 0,
+        "vtep": bytes(16),
         "stage": ABI.value(case.stage),
         "captured": len(captured),
         "frame": captured.ljust(ABI.value("EVENT_CAPTURE_BYTES"), b"\0"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import select
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from heddle.datapath.btf import btf_section
-from heddle.datapath.loader import OBJECT, Datapath
+from heddle.datapath.loader import OBJECTS, PROGRAMS, Datapath
 from heddle.datapath.tables import BATCH, Table
 from heddle.datapath.testrun import run
 from heddle.errors import KernelError, OperationError
@@ -36,11 +37,29 @@ def datapath(host: str) -> Iterator[Datapath]:
 
 
 @pytest.fixture
-def other_object(tmp_path: Path) -> Path:
-    """The same program in a file with another digest."""
-    path = tmp_path / "from_vm.bpf.o"
-    path.write_bytes(OBJECT.read_bytes() + b"\0")
-    return path
+def objects(tmp_path: Path) -> Path:
+    """A folder with a copy of all objects."""
+    for program in PROGRAMS:
+        shutil.copy(OBJECTS / f"{program}.bpf.o", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(params=PROGRAMS)
+def other_objects(objects: Path, request: pytest.FixtureRequest) -> Path:
+    """The same programs, one of them in a file with another digest."""
+    path = objects / f"{request.param}.bpf.o"
+    path.write_bytes(path.read_bytes() + b"\0")
+    return objects
+
+
+@pytest.fixture(params=PROGRAMS)
+def broken_objects(objects: Path, request: pytest.FixtureRequest) -> Path:
+    """One of the programs ends with its first instruction."""
+    path = objects / f"{request.param}.bpf.o"
+    image = path.read_bytes()
+    code = btf_section(image, "tc")
+    path.write_bytes(image.replace(code, b"\x95" + bytes(7) + code[8:]))
+    return objects
 
 
 def put_port(datapath: Datapath, ifindex: int) -> bytes:
@@ -50,37 +69,41 @@ def put_port(datapath: Datapath, ifindex: int) -> bytes:
     return row
 
 
+def ids(datapath: Datapath) -> set[int]:
+    return {program.id for program in datapath.programs}
+
+
 # ---- loading ---------------------------------------------------------------------
 
 
 def test_all_tables_are_pinned(datapath: Datapath, host: str) -> None:
     pins = {path.name for path in pin_dir(host).iterdir()}
-    assert pins == {*datapath.abi.table_names(), "from_vm", "loaded_object"}
+    assert pins == {*datapath.abi.table_names(), *PROGRAMS, "loaded_object"}
 
 
 def test_the_same_object_is_not_loaded_twice(datapath: Datapath, host: str) -> None:
     row = put_port(datapath, 5)
     again = Datapath.load(host)
-    assert again.program_id == datapath.program_id
+    assert ids(again) == ids(datapath)
     assert again.table("ports").get((5).to_bytes(4, "little")) == row
     again.close()
 
 
-def test_upgrade_keeps_the_tables(datapath: Datapath, host: str, other_object: Path) -> None:
+def test_upgrade_keeps_the_tables(datapath: Datapath, host: str, other_objects: Path) -> None:
     row, tables = put_port(datapath, 5), datapath.table("ports").id
-    upgraded = Datapath.load(host, other_object)
-    assert upgraded.program_id != datapath.program_id
+    upgraded = Datapath.load(host, other_objects)
+    assert ids(upgraded).isdisjoint(ids(datapath))
     assert upgraded.table("ports").id == tables
     assert upgraded.table("ports").get((5).to_bytes(4, "little")) == row
     upgraded.close()
 
 
-@pytest.mark.parametrize("lost", ["from_vm", "ports", "loaded_object", "events"])
+@pytest.mark.parametrize("lost", ["from_vm", "from_tunnel", "ports", "loaded_object", "events"])
 def test_a_lost_pin_is_made_anew(datapath: Datapath, host: str, lost: str) -> None:
     """Program and tables that do not belong together are never used."""
     (pin_dir(host) / lost).unlink()
     repaired = Datapath.load(host)
-    assert repaired.program_id != datapath.program_id
+    assert ids(repaired).isdisjoint(ids(datapath))
     assert (pin_dir(host) / lost).exists()
     put_port(repaired, 2)
     repaired.close()
@@ -91,7 +114,7 @@ def test_load_that_was_killed_is_done_again(datapath: Datapath, host: str) -> No
     record = Datapath.open(host).table("loaded_object")
     record.put(bytes(4), bytes(32) + (record.get(bytes(4)) or b"")[32:])
     again = Datapath.load(host)
-    assert again.program_id != datapath.program_id
+    assert ids(again).isdisjoint(ids(datapath))
     again.close()
 
 
@@ -103,35 +126,28 @@ def test_other_layout_is_refused_with_the_remedy(datapath: Datapath, host: str) 
             action(host)
 
 
-def test_what_the_verifier_refuses_is_shown(host: str, tmp_path: Path) -> None:
-    """A program that ends with its first instruction: the verifier's own words."""
-    image = OBJECT.read_bytes()
-    code = btf_section(image, "tc")
-    exit_instruction = b"\x95" + bytes(7)
-    broken = tmp_path / "broken.o"
-    broken.write_bytes(image.replace(code, exit_instruction + code[8:]))
-    with pytest.raises(KernelError, match=r"refused broken.o.*unreachable insn") as raised:
-        Datapath.load(host, broken)
+def test_what_the_verifier_refuses_is_shown(host: str, broken_objects: Path) -> None:
+    """The verifier's own words."""
+    with pytest.raises(KernelError, match=r"refused from_\w+.bpf.o.*unreachable insn") as raised:
+        Datapath.load(host, broken_objects)
     assert "\n" not in str(raised.value)
 
 
 def test_refused_upgrade_leaves_the_old_program(
-    datapath: Datapath, host: str, tmp_path: Path
+    datapath: Datapath, host: str, broken_objects: Path
 ) -> None:
-    image = OBJECT.read_bytes()
-    code = btf_section(image, "tc")
-    broken = tmp_path / "broken.o"
-    broken.write_bytes(image.replace(code, b"\x95" + bytes(7) + code[8:]))
+    """All of them: two versions never work side by side."""
     with pytest.raises(KernelError):
-        Datapath.load(host, broken)
+        Datapath.load(host, broken_objects)
     reader = Datapath.open(host)
-    assert reader.program_id == datapath.program_id
+    assert ids(reader) == ids(datapath)
     reader.close()
 
 
-def test_missing_object_says_how_to_build_it(host: str, tmp_path: Path) -> None:
+def test_missing_object_says_how_to_build_it(host: str, objects: Path) -> None:
+    (objects / "from_tunnel.bpf.o").unlink()
     with pytest.raises(KernelError, match="scripts/build"):
-        Datapath.load(host, tmp_path / "none.o")
+        Datapath.load(host, objects)
 
 
 def test_open_without_a_data_plane(host: str) -> None:
@@ -245,7 +261,7 @@ def test_ring_buffer_wakes_its_reader(datapath: Datapath) -> None:
     readable = select.poll()
     readable.register(ring.fileno(), select.POLLIN)
     assert readable.poll(0) == []
-    run(datapath.program_fd, bytes(60), ifindex=0)  # of a device without a port
+    run(datapath.from_vm.fd, bytes(60), ifindex=0)  # of a device without a port
     assert readable.poll(0) != []
     (record,) = ring.consume()
     event = datapath.abi.codec("drop_event").unpack(record)
@@ -256,4 +272,4 @@ def test_ring_buffer_wakes_its_reader(datapath: Datapath) -> None:
 
 def test_run_on_a_device_that_is_not_there(datapath: Datapath) -> None:
     with pytest.raises(KernelError, match="from device 1234567"):
-        run(datapath.program_fd, bytes(60), ifindex=1234567)
+        run(datapath.from_vm.fd, bytes(60), ifindex=1234567)

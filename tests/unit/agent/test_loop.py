@@ -100,7 +100,7 @@ class Host:
             limits=UNLIMITED,
             machines=self.machines,
             drops=self.drops,
-            decode_drop=event,
+            decode_event=event,
             notifications=self.notifications,  # type: ignore[arg-type]
             send=lambda device, frame: None,
             index_of=self.index_of,

@@ -12,7 +12,7 @@ import pytest
 
 from heddle.compiler import state
 from heddle.datapath.abi import Abi
-from heddle.datapath.loader import OBJECT
+from heddle.datapath.loader import OBJECT, OBJECTS, PROGRAMS
 from heddle.errors import KernelError
 
 ABI_HEADER = Path(__file__).parents[3] / "bpf" / "shared" / "abi.h"
@@ -142,3 +142,16 @@ def test_bad_object_is_one_clear_error(tmp_path: Path, content: bytes | None, me
         path.write_bytes(content)
     with pytest.raises(KernelError, match=message):
         Abi.from_object(path)
+
+
+def test_all_objects_say_the_same(abi: Abi) -> None:
+    """Python reads the first one alone, and they share the pinned maps."""
+    for program in PROGRAMS:
+        other = Abi.from_object(OBJECTS / f"{program}.bpf.o")
+        assert other.layout_digest() == abi.layout_digest()
+        for name in abi.enum_names():
+            assert list(other.enum(name)) == list(abi.enum(name))
+
+
+def test_an_enumerator_may_need_all_32_bits(abi: Abi) -> None:
+    assert abi.value("TUNNEL_ZONE") == 1 << 31
