@@ -10,7 +10,7 @@ from heddle.compiler.state import HostDelta, Link, MachineSpec
 from heddle.hypervisor.machines import MachineStatus
 
 _ALIAS = "heddle:port:"
-_PLUGGED = ("running", "booting")  # states of a machine that holds its NICs
+_PLUGGED = ("running", "booting", "paused")  # states of a machine that holds its NICs
 
 
 class Look(NamedTuple):

@@ -61,12 +61,12 @@ def remove(store: Store, chosen: Callable[[AnyResource], bool]) -> tuple[list[An
     return doomed, revision
 
 
-def set_running(store: Store, machine_id: str, *, running: bool) -> int:
-    """Want a machine running or off; return the revision of that."""
+def set_machine(store: Store, machine_id: str, **wanted: bool | str) -> int:
+    """Change what is wanted of a machine; return the revision of that."""
     machine = store.snapshot().objects[Kind.MACHINE].get(machine_id)
     if machine is None:
         raise NotFoundError(f"machine {machine_id} has been removed meanwhile")
-    return store.commit(Transaction(put=[machine.model_copy(update={"running": running})]))
+    return store.commit(Transaction(put=[machine.model_copy(update=wanted)]))
 
 
 def print_plan(changes: Plan) -> None:

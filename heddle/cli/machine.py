@@ -15,6 +15,8 @@ class StoredMachine:
     id: str
     name: str
     machine_kind: str
+    running: bool = False
+    saved: str = ""
 
 
 def find_machine(name: str, *, only_vm: bool = False) -> StoredMachine:
@@ -25,4 +27,4 @@ def find_machine(name: str, *, only_vm: bool = False) -> StoredMachine:
             f"machine {item['name']} is a {item['machine_kind']}, no VM; it lives as long as "
             "it stands in its topology file"
         )
-    return StoredMachine(item["id"], item["name"], item["machine_kind"])
+    return StoredMachine(*(item[field] for field in StoredMachine.__slots__))

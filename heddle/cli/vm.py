@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 from heddle.cli.machine import StoredMachine, find_machine
 from heddle.cli.options import add_json, add_timeout, become, describe, require_root
@@ -12,7 +13,8 @@ from heddle.cli.progress import Progress
 from heddle.cli.table import render, render_json
 from heddle.cli.view import Item, View, addresses
 from heddle.cli.waiting import Missing, in_state, ready, wait_for
-from heddle.paths import store_file
+from heddle.errors import RequestError
+from heddle.paths import state_dir, store_file
 
 _BYTES_PER_MEGABYTE = 1 << 20
 
@@ -27,6 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ("heddle vm shutdown vm0", "ask the guest to shut down, wait until it has"),
         ("heddle vm destroy vm0", "switch it off at once"),
         ("heddle vm reboot vm0", "ask the guest to boot again"),
+        ("heddle vm pause vm0", "stop its CPUs; resume lets it go on"),
+        ("heddle vm save vm0", "write its memory to a file and end it; restore goes on from there"),
         ("heddle vm console vm0", "its serial console; Ctrl-] leaves"),
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -37,6 +41,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action.add_argument("name", metavar="NAME")
         if wait:
             add_timeout(action, 120, wait)
+        if name == "save":
+            action.add_argument(
+                "--to",
+                metavar="FILE",
+                help="where its memory goes (default: a file of that name in heddle's folder)",
+            )
 
 
 _SUMMARIES = {
@@ -44,6 +54,10 @@ _SUMMARIES = {
     "shutdown": ("ask the guest to shut down and wait until it has", "it is off"),
     "destroy": ("switch a VM off at once", "it is off"),
     "reboot": ("ask the guest to boot again", ""),
+    "pause": ("stop the CPUs of a VM", "it stands still"),
+    "resume": ("let a paused VM go on", "it goes on"),
+    "save": ("write the memory of a VM to a file and end it", "it is saved"),
+    "restore": ("start a saved VM where it was when it was saved", "it is ready"),
     "console": ("enter the serial console of a VM; Ctrl-] leaves", ""),
 }
 
@@ -58,6 +72,10 @@ def run(arguments: argparse.Namespace) -> int:
         "shutdown": lambda: _shutdown(machine, arguments.timeout),
         "destroy": lambda: _destroy(machine, arguments.timeout),
         "reboot": lambda: _reboot(machine),
+        "pause": lambda: _pause(machine, arguments.timeout),
+        "resume": lambda: _resume(machine, arguments.timeout),
+        "save": lambda: _save(machine, arguments.to, arguments.timeout),
+        "restore": lambda: _restore(machine, arguments.timeout),
         "console": lambda: _console(machine),
     }
     actions[arguments.action]()
@@ -90,7 +108,7 @@ def _row(view: View, item: Item) -> tuple[object, ...]:
 
 
 def _start(machine: StoredMachine, timeout: float) -> None:
-    revision = _want(machine, running=True)
+    revision = _want(machine, running=True, paused=False)
     _wait(ready(revision, {machine.id: machine.name}, {}), timeout)
     print(f"{machine.name} is ready")
 
@@ -105,10 +123,43 @@ def _destroy(machine: StoredMachine, timeout: float) -> None:
     from heddle.hypervisor.machines import destroy
 
     # Intent first: the agent would boot what should run and does not.
-    revision = _want(machine, running=False)
+    revision = _want(machine, running=False, saved="")
     destroy(machine)
     _wait(in_state(revision, machine.id, machine.name, "stopped"), timeout)
     print(f"{machine.name} is off")
+
+
+def _pause(machine: StoredMachine, timeout: float) -> None:
+    revision = _want(machine, paused=True)
+    _wait(in_state(revision, machine.id, machine.name, "paused"), timeout)
+    print(f"{machine.name} is paused")
+
+
+def _resume(machine: StoredMachine, timeout: float) -> None:
+    view = View()
+    if view.status(view.find("machine", machine.id)).get("state") == "error":
+        _pause(machine, timeout)
+    revision = _want(machine, paused=False)
+    _wait(ready(revision, {machine.id: machine.name}, {}), timeout)
+    print(f"{machine.name} goes on")
+
+
+def _save(machine: StoredMachine, file: str | None, timeout: float) -> None:
+    if not machine.running:
+        raise RequestError(f"{machine.name} does not run: there is nothing to save")
+    path = Path(file).absolute() if file else state_dir() / "saved" / machine.name
+    revision = _want(machine, running=False, paused=False, saved=str(path))
+    _wait(in_state(revision, machine.id, machine.name, "saved"), timeout)
+    print(f"{machine.name} is saved in {path}")
+
+
+def _restore(machine: StoredMachine, timeout: float) -> None:
+    if not machine.saved:
+        raise RequestError(f"{machine.name} is not saved: run heddle vm start {machine.name}")
+    revision = _want(machine, running=True)
+    _wait(ready(revision, {machine.id: machine.name}, {}), timeout)
+    _want(machine, saved="")
+    print(f"{machine.name} is ready")
 
 
 def _reboot(machine: StoredMachine) -> None:
@@ -124,12 +175,12 @@ def _console(machine: StoredMachine) -> None:
     become(console_command(machine), "libvirt-clients")
 
 
-def _want(machine: StoredMachine, *, running: bool) -> int:
-    from heddle.cli.change import set_running
+def _want(machine: StoredMachine, **wanted: bool | str) -> int:
+    from heddle.cli.change import set_machine
     from heddle.store.sqlite import SqliteStore
 
     with closing(SqliteStore(store_file())) as store:
-        return set_running(store, machine.id, running=running)
+        return set_machine(store, machine.id, **wanted)
 
 
 def _wait(missing: Missing, timeout: float) -> None:

@@ -79,7 +79,7 @@ def answers_of(resource: AnyResource | None) -> Iterator[Question]:
 def _port_claims(port: Port, host: str) -> Iterator[Question]:
     yield _mac_claim(port.network_id, port.mac)
     yield from answers_of(port)
-    if host in (port.host, port.migrating_to):
+    if host in (port.host, port.migrating_to, port.moved_from):
         yield ("device", tap_name(port.id))
         yield ("NIC", port.machine_id, str(port.nic))
 

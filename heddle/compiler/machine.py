@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from heddle.compiler.addresses import is_ipv6, prefix_length
 from heddle.compiler.dependencies import View
@@ -15,7 +16,7 @@ from heddle.intent.names import namespace_name
 
 
 def compile_machine(view: View, machine: Machine) -> Fragment:
-    if machine.host != view.host:
+    if view.host not in (machine.host, machine.migrating_to):
         return Fragment()
     spec = MachineSpec(
         id=machine.id,
@@ -27,11 +28,20 @@ def compile_machine(view: View, machine: Machine) -> Fragment:
         running=machine.running,
         nics=tuple(_nics(view, machine)),
         pinned=machine.pin == "auto",
+        moving=_moving(view, machine),
+        paused=machine.paused,
+        saved=machine.saved,
     )
     fragment = Fragment(machines={machine.id: spec})
     if machine.machine_kind == "container":
         fragment.namespaces.add(namespace_name(machine.name))
     return fragment
+
+
+def _moving(view: View, machine: Machine) -> Literal["", "in", "out"]:
+    if not machine.migrating_to or machine.migrating_to == machine.host:
+        return ""
+    return "in" if machine.host != view.host else "out"
 
 
 def _nics(view: View, machine: Machine) -> Iterator[Nic]:

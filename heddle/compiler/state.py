@@ -9,7 +9,7 @@ into the counters, both when the row is written.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from heddle.intent.names import TUNNEL
 
@@ -325,6 +325,9 @@ class MachineSpec:
     running: bool
     nics: tuple[Nic, ...]
     pinned: bool = True  # its threads to CPUs, where there are enough
+    moving: Literal["", "in", "out"] = ""  # from or to another host: the hypervisor has it
+    paused: bool = False
+    saved: str = ""  # file with its memory: it starts from there, or is saved there
 
 
 @dataclass(slots=True)

@@ -88,6 +88,40 @@ def interface_xml(nic: Nic, queues: int) -> str:
     return ET.tostring(parent[0], encoding="unicode")
 
 
+def moved_xml(xml: str, target: str) -> str:
+    """The XML of a machine that runs, or is saved, for the host whose definition of
+    it is ``target``: the same hardware, with that host's files and mark."""
+    domain, wanted = _parse(xml), _parse(target)
+    for path in ("metadata", "os/kernel", "os/initrd", "os/cmdline"):
+        _replace(domain, wanted, path)
+    file = next((log.get("file", "") for log in wanted.iterfind("devices/serial/log")), "")
+    for log in domain.iterfind("devices/*/log"):
+        log.set("file", file)
+    disks = {_target(disk): disk for disk in wanted.iterfind("devices/disk")}
+    for disk in domain.iterfind("devices/disk"):
+        if (other := disks.get(_target(disk))) is not None:
+            _replace(disk, other, "source")
+    return ET.tostring(domain, encoding="unicode")
+
+
+def _target(disk: ET.Element) -> str:
+    target = disk.find("target")
+    return "" if target is None else target.get("dev", "")
+
+
+def _replace(element: ET.Element, other: ET.Element, path: str) -> None:
+    """Put what the other has at a path in place of what this one has there."""
+    folder, _, tag = path.rpartition("/")
+    parent = element.find(folder) if folder else element
+    new = other.find(path)
+    if parent is None or new is None:
+        return
+    old = parent.find(tag)
+    if old is not None:
+        parent.remove(old)
+    parent.append(new)
+
+
 def read_mark(xml: str) -> Mark | None:
     """The mark in a domain's XML, None where it is not ours."""
     mark = _parse(xml).find(f"metadata/{_MARK_TAG}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-State = Literal["running", "stopped", "booting", "error"]
+State = Literal["running", "stopped", "booting", "paused", "saved", "error"]
 
 
 @dataclass(frozen=True, slots=True)

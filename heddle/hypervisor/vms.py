@@ -15,7 +15,7 @@ import libvirt
 from heddle import paths
 from heddle.compiler.state import MachineSpec, Nic
 from heddle.errors import HypervisorError
-from heddle.hypervisor import guest_agent, pinning
+from heddle.hypervisor import guest_agent, pinning, saving
 from heddle.hypervisor.accelerator import accelerator
 from heddle.hypervisor.backoff import Backoff
 from heddle.hypervisor.domain import (
@@ -50,7 +50,7 @@ _UNDEFINE_FLAGS = (
 )
 _PAUSE_REASONS = {
     libvirt.VIR_DOMAIN_PAUSED_IOERROR: "its disk can't be written: free space on the host",
-    libvirt.VIR_DOMAIN_PAUSED_USER: "somebody paused it: run virsh resume",
+    libvirt.VIR_DOMAIN_PAUSED_USER: "somebody paused it: run heddle vm resume",
 }
 
 
@@ -66,6 +66,7 @@ class _Run:
     ready_until: float = 0.0
     asked_to_stop: float | None = None  # first time
     asked_again: float = 0.0
+    paused: bool = False  # by us
 
 
 class VirtualMachines:
@@ -78,7 +79,8 @@ class VirtualMachines:
         self._backoff = Backoff()
 
     def reconcile(self, specs: Mapping[str, MachineSpec]) -> dict[str, MachineStatus]:
-        """One step towards ``specs``; returns the state of each, by machine id.
+        """One step towards ``specs``; returns the state of each, by machine id. One
+        that is moving is left to the migration: it is not started, and not changed.
 
         Domains of ours that are not in ``specs`` are ended and undefined; one
         that resists is in the result with its error.
@@ -92,7 +94,8 @@ class VirtualMachines:
             if failure := self._remove(machine_id):
                 statuses[machine_id] = failure
         for name, spec in specs.items():
-            statuses[name] = self._reconcile_one(spec, marks.get(spec.id))
+            if spec.moving != "in":  # the other host tells how it is
+                statuses[name] = self._reconcile_one(spec, marks.get(spec.id))
         return statuses
 
     def retry(self) -> None:
@@ -146,20 +149,31 @@ class VirtualMachines:
         return status
 
     def _advance(self, spec: MachineSpec, mark: Mark | None) -> MachineStatus:
-        if mark is None and not spec.running:
-            return _STOPPED  # libvirt hears of it when it first starts
-        domain = self._defined(spec, mark)
+        if mark is None and (spec.moving or not spec.running):
+            return _off(spec)  # libvirt hears of it when it first starts
+        domain = self._lookup(spec.id) if spec.moving else self._defined(spec, mark)
         if not domain.isActive():
             self._runs.pop(spec.id, None)
-            return self._start(domain, spec) if spec.running else _STOPPED
+            return self._start(domain, spec) if spec.running and not spec.moving else _off(spec)
         run = self._run_of(domain, spec)
         if not spec.running:
-            return self._stop(domain, run, spec)
+            return self._end(domain, run, spec)
         run.asked_to_stop = None
+        if not spec.moving:
+            self._suit(domain, run, spec)
+        return self._look(domain, run, spec)
+
+    def _suit(self, domain: libvirt.virDomain, run: _Run, spec: MachineSpec) -> None:
+        """Give a running machine the CPUs and NICs that it should have; pause it, or
+        let it go on."""
         self._pin(domain, run, spec)
         if self._plug(domain, spec):
             run.ready_until = 0.0
-        return self._look(domain, run, spec)
+        if spec.paused and not run.paused:
+            domain.suspend()
+        elif run.paused and not spec.paused:
+            domain.resume()
+        run.paused = spec.paused
 
     def _run_of(self, domain: libvirt.virDomain, spec: MachineSpec) -> _Run:
         run = self._runs.get(spec.id)
@@ -221,9 +235,20 @@ class VirtualMachines:
             if not is_there(nic.device):
                 waiting = f"machine {spec.name} waits for its link {nic.device}: see heddle show"
                 return MachineStatus("stopped", False, waiting)
-        domain.create()
+        if spec.saved:
+            assert self._connection is not None
+            saving.restore(self._connection, domain, spec, self._host)
+        else:
+            domain.create()
         self._run_of(domain, spec)
         return _BOOTING
+
+    def _end(self, domain: libvirt.virDomain, run: _Run, spec: MachineSpec) -> MachineStatus:
+        """Shut it down, or save its memory where that is wanted."""
+        if not spec.saved:
+            return self._stop(domain, run, spec)
+        saving.save(domain, spec)
+        return _off(spec)
 
     def _stop(self, domain: libvirt.virDomain, run: _Run, spec: MachineSpec) -> MachineStatus:
         """Ask the guest to shut down, by its agent or the power button."""
@@ -278,6 +303,8 @@ class VirtualMachines:
 
     def _look(self, domain: libvirt.virDomain, run: _Run, spec: MachineSpec) -> MachineStatus:
         state, reason = domain.state()
+        if state == libvirt.VIR_DOMAIN_PAUSED and (run.paused or spec.moving):
+            return MachineStatus("paused" if run.paused else "running", False, None)
         if state == libvirt.VIR_DOMAIN_PAUSED and reason in _PAUSE_REASONS:
             error = f"machine {spec.name} is paused: {_PAUSE_REASONS[reason]}"
             return MachineStatus("error", False, error)
@@ -291,6 +318,10 @@ class VirtualMachines:
 
 _STOPPED = MachineStatus("stopped", False, None)
 _BOOTING = MachineStatus("booting", False, None)
+
+
+def _off(spec: MachineSpec) -> MachineStatus:
+    return MachineStatus("saved", False, None) if spec.saved else _STOPPED
 
 
 def console_log(name: str) -> Path:

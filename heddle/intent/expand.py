@@ -38,8 +38,9 @@ def expand(topology: Topology, stored: Stored, host: str, origin: str) -> list[A
     """The objects of a file, owned by ``origin``, machines placed on ``host``.
 
     Sorted by kind, then name. Objects that exist keep their numbers, MACs,
-    addresses and ``running``. The project's own security group, which ports
-    need that name none, belongs to the project. TopologyError when a subnet has no address left.
+    addresses and what commands want of a machine. The project's own security
+    group, which ports need that name none, belongs to the project.
+    TopologyError when a subnet has no address left.
     """
     spec = topology.spec
     macs = _macs(spec, stored)
@@ -186,6 +187,8 @@ def _machines(topology: Topology, stored: Stored, host: str, origin: str) -> lis
                 memory=spec.memory,
                 pin=spec.pin,
                 running=old is not None and old.running,
+                paused=old is not None and old.paused,
+                saved="" if old is None else old.saved,
             )
         )
     return machines

@@ -302,7 +302,8 @@ class AddressPair(Part):
 
 class Port(Resource):
     """One vNIC. ``machine_id`` and ``nic`` say where it is plugged in, ``host`` where
-    that is now, ``migrating_to`` where it will be ("": it stays)."""
+    that is now, ``migrating_to`` where it will be ("": it stays), ``moved_from``
+    which host still sends on what comes for it there ("": none)."""
 
     kind: ClassVar[Kind] = Kind.PORT
 
@@ -313,6 +314,7 @@ class Port(Resource):
     nic: Annotated[int, Field(ge=0, le=31)] = 0
     host: str
     migrating_to: str = ""
+    moved_from: str = ""
     port_security: bool = True
     security_group_ids: tuple[str, ...] = ()  # none: nothing is allowed
     address_pairs: tuple[AddressPair, ...] = ()
@@ -322,9 +324,11 @@ class Port(Resource):
 
 class Machine(Resource):
     """What ports are plugged into: a libvirt domain or a network namespace.
-    ``running`` is wanted state: the agent starts what should run. ``host`` and
-    ``migrating_to`` as of a port; ``home`` is the host that the topology file
-    named when it last had a say ("": none)."""
+    ``running`` is wanted state: the agent starts what should run. ``paused``: its
+    CPUs stand still. ``saved``: file with the memory of one that was saved while it
+    ran ("": none); it is saved there while it should not run, and starts from there.
+    ``host``, ``migrating_to`` and ``moved_from`` as of a port; ``home`` is the host
+    that the topology file named when it last had a say ("": none)."""
 
     kind: ClassVar[Kind] = Kind.MACHINE
 
@@ -332,11 +336,14 @@ class Machine(Resource):
     host: str
     home: str = ""
     migrating_to: str = ""
+    moved_from: str = ""
     image: str = "tiny"
     cpus: Annotated[int, Field(ge=1, le=255)] = 1
     memory: Annotated[int, Field(ge=64 << 20)] = 256 << 20
     pin: Literal["auto", "off"] = "auto"
     running: bool = False
+    paused: bool = False
+    saved: str = ""
 
 
 AnyResource = (
