@@ -1,8 +1,8 @@
 """Makes the kernel match the compiled state, in a declared order.
 
-    namespaces -> links (made down, marked, filtered), the shaper -> epochs odd
-    -> limits of senders -> rows -> links up -> epochs even -> links removed ->
-    limits and namespaces removed
+    namespaces -> links (made down, marked, filtered), the tunnel, the shaper ->
+    epochs odd -> limits of senders -> rows -> links up -> epochs even -> links
+    removed -> limits, tunnel and namespaces removed
 
 Every step may be the last before a crash. What the kernel holds is the only
 record of what has been done: the next ``synchronize`` reads all of it back,
@@ -20,8 +20,10 @@ from heddle.applier.placement import Facts, Links
 from heddle.applier.report import Action, Report
 from heddle.applier.rows import Rows
 from heddle.applier.shaper import Shaper
+from heddle.applier.tunnel import TunnelEnd
 from heddle.compiler.state import TABLE_ORDER, HostDelta, HostState, RowKey
 from heddle.errors import KernelError
+from heddle.intent.names import TUNNEL
 
 __all__ = ["Action", "Applier", "Report"]
 
@@ -56,6 +58,7 @@ class Applier:
         self._rows = Rows(self._kernel, self._links.indexes)
         self._epochs = Epochs(self._kernel)
         self._shaper = Shaper(self._kernel, self._links.indexes, self._rows.slot_of, self._capacity)
+        self._tunnel = TunnelEnd(self._kernel, self._links.indexes)
 
     @property
     def pending(self) -> dict[str, str]:
@@ -63,6 +66,7 @@ class Applier:
         concerned, else by what it is. All of it is tried again by ``audit``."""
         errors = {f"namespace {name}": text for name, text in self._namespace_failures.items()}
         errors |= self._rows.pending() | self._shaper.failures | self._links.failures
+        errors |= self._tunnel.failures
         if self._epochs.error:
             errors["epochs"] = self._epochs.error
         return errors
@@ -76,6 +80,7 @@ class Applier:
         self._namespaces = set(state.namespaces)
         self._links.wanted.update(state.links)
         self._shaper.want(state.links)
+        self._tunnel.want(state.tunnel)
         self._rows.wanted.update(state.rows)
         facts, strays = self._links.read()
         self._links.adopt(facts)
@@ -99,6 +104,8 @@ class Applier:
             (self._namespaces.add if is_wanted else self._namespaces.discard)(name)
         facts = self._links.want(delta.links)
         self._shaper.want(delta.links)
+        if delta.tunnel_changed:
+            self._tunnel.want(delta.tunnel)
         self._rows.want(delta.rows)
         return self._carry_out(
             _Work(
@@ -116,6 +123,7 @@ class Applier:
         work = _Work(namespaces=self._missing_namespaces() | set(self._namespace_failures))
         facts = self._links.altered()
         self._shaper.audit(self._links.suspects)
+        self._tunnel.audit()
         if facts is None:
             facts, work.strays = self._links.read()
         work.links = self._links.failed() | self._links.severed(work.namespaces) | facts
@@ -129,9 +137,10 @@ class Applier:
         report = Report()
         self._add_namespaces(work.namespaces, report)
         placement = self._links.place(work.links, report)
-        if self._shaper.place(report) or placement.moved:
+        tunnel_is_new, tunnel_moved = self._tunnel.place(report)
+        if self._shaper.place(report) or tunnel_moved or placement.moved:
             work.tables |= self._rows.device_tables()
-        waiting = self._rows.affected(placement.new)
+        waiting = self._rows.affected([*placement.new, *([TUNNEL] if tunnel_is_new else [])])
         plans = self._rows.plan(work.rows | waiting, work.tables)
         slots = self._stale(work, bool(plans), bool(work.tables or waiting))
         self._shaper.write(report)
@@ -144,6 +153,7 @@ class Applier:
         placement.plan.removed |= work.strays
         self._links.remove(placement.plan, report)
         self._shaper.clear(report)
+        self._tunnel.clear(report)
         self._remove_namespaces(work.namespaces, report)
         report.failures |= self.pending
         return report

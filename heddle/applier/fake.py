@@ -13,9 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from heddle.applier.diff import limit
-from heddle.applier.kernel import Abi, Aspect, LinkFact, LinkFix, Made, Peer, ShaperFact
+from heddle.applier.kernel import (
+    Abi,
+    Aspect,
+    LinkFact,
+    LinkFix,
+    Made,
+    Peer,
+    ShaperFact,
+    TunnelFact,
+)
 from heddle.applier.shaping import Allowance
-from heddle.compiler.state import TABLE_ORDER, Link
+from heddle.compiler.state import TABLE_ORDER, Link, Tunnel
 from heddle.datapath.codec import Codec, Row
 from heddle.errors import KernelError
 
@@ -91,10 +100,19 @@ class FakeShaper:
 
 
 @dataclass
+class FakeTunnel:
+    """The tunnel of the fake kernel: ifindex, what it was made for, what is wrong."""
+
+    index: int
+    tunnel: Tunnel
+    faults: tuple[str, ...] = ()
+
+
+@dataclass
 class FakeKernel:
     """Implements ``Kernel``. Tests look at, and damage, its public fields:
     ``all_links`` by ifindex, ``tables`` by name, ``spaces`` by name (True: ours),
-    ``shaper``, which is no link among the others."""
+    ``shaper`` and ``tunnel``, which are no links among the others."""
 
     abi: Abi = field(default_factory=PlainAbi)
     all_links: dict[int, FakeLink] = field(default_factory=dict)
@@ -103,6 +121,7 @@ class FakeKernel:
     )
     spaces: dict[str, bool] = field(default_factory=dict)
     shaper: FakeShaper | None = None
+    tunnel: FakeTunnel | None = None
     counters: dict[int, int] = field(default_factory=dict)
     steps: list[str] = field(default_factory=list)  # every write so far
     reads: list[str] = field(default_factory=list)
@@ -321,6 +340,28 @@ class FakeKernel:
             raise KernelError("no such device")
         self._altered.update(self.shaper.ends)
         return self.shaper
+
+    # ---- the tunnel ------------------------------------------------------
+
+    def read_tunnel(self, wanted: Tunnel | None) -> TunnelFact | None:
+        found = self.tunnel
+        if found is None:
+            return None
+        faults = found.faults if found.tunnel == wanted else (*found.faults, "settings")
+        return TunnelFact(found.index, faults)
+
+    def mend_tunnel(self, wanted: Tunnel) -> TunnelFact:
+        if self.tunnel is None or self.tunnel.tunnel.udp_port != wanted.udp_port:
+            self._step("tunnel +")
+            self._last_index += 1
+            self.tunnel = FakeTunnel(self._last_index, wanted, ("down",))
+        self._step("tunnel ~")
+        self.tunnel.tunnel, self.tunnel.faults = wanted, ()
+        return TunnelFact(self.tunnel.index)
+
+    def remove_tunnel(self) -> None:
+        self._step("tunnel -")
+        self.tunnel = None
 
     # ---- tables ----------------------------------------------------------
 

@@ -73,6 +73,11 @@ def add_ingress(index: int, block: int) -> Request:
     return Request(_RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, body)
 
 
+def add_own_ingress(index: int) -> Request:
+    """The qdisc with filters of its own; EEXIST when the link has one."""
+    return Request(_RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, _ingress_of(index) + _INGRESS_KIND)
+
+
 def remove_ingress(index: int) -> Request:
     """Remove what is at a link's ingress, clsact as well."""
     return Request(_RTM_DELQDISC, 0, _ingress_of(index))

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from heddle.applier.shaping import Allowance
-from heddle.compiler.state import Link
+from heddle.compiler.state import Link, Tunnel
 from heddle.datapath.codec import Codec
 
 
@@ -78,6 +78,13 @@ class ShaperFact(NamedTuple):
     ends: tuple[int, int]
     whole: bool
     allowances: dict[int, Allowance]
+
+
+class TunnelFact(NamedTuple):
+    """The tunnel's device, and what is wrong of it, in words of one or two."""
+
+    ifindex: int
+    faults: tuple[str, ...] = ()
 
 
 class Abi(Protocol):
@@ -167,6 +174,22 @@ class Kernel(Protocol):
 
     def drop_allowances(self, index: int, minors: Sequence[int]) -> dict[int, str]:
         """Remove classes when what waits in them has left; returns failures."""
+        ...
+
+    # ---- the tunnel ------------------------------------------------------
+
+    def read_tunnel(self, wanted: Tunnel | None) -> TunnelFact | None:
+        """The device with all that belongs to it, against what is wanted; None:
+        it is not there."""
+        ...
+
+    def mend_tunnel(self, wanted: Tunnel) -> TunnelFact:
+        """Make or mend it. KernelError when that can't be done, such as when
+        somebody else has the UDP port."""
+        ...
+
+    def remove_tunnel(self) -> None:
+        """Remove it. KernelError."""
         ...
 
     # ---- tables ----------------------------------------------------------

@@ -11,14 +11,24 @@ from functools import partial
 from heddle.applier import links, namespaces
 from heddle.applier.diff import limit
 from heddle.applier.guard import Guard
-from heddle.applier.kernel import Aspect, LinkFact, LinkFix, Made, Peer, ShaperFact
+from heddle.applier.kernel import (
+    Aspect,
+    LinkFact,
+    LinkFix,
+    Made,
+    Peer,
+    ShaperFact,
+    TunnelFact,
+)
 from heddle.applier.links import LinkInfo
 from heddle.applier.making import LinkMaker, silence
 from heddle.applier.netlink import Netlink, Request
 from heddle.applier.notifications import Notifications
 from heddle.applier.shaping import Allowance
 from heddle.applier.shaping_kernel import Bandwidth, is_of_pair
-from heddle.compiler.state import Link
+from heddle.applier.tunnel_kernel import TunnelDevice
+from heddle.applier.tunnel_messages import is_tunnel
+from heddle.compiler.state import Link, Tunnel
 from heddle.datapath.abi import Abi
 from heddle.datapath.loader import Datapath
 from heddle.errors import KernelError
@@ -37,6 +47,7 @@ class LinuxKernel:
         self._notifications = Notifications(self._guard.block)
         self._maker = LinkMaker(self._netlink, self._guard)
         self._bandwidth = Bandwidth(self._netlink, self._guard, datapath.abi.value("SHAPER_MAJOR"))
+        self._tunnel = TunnelDevice(self._netlink, datapath.from_tunnel)
 
     @property
     def abi(self) -> Abi:
@@ -46,6 +57,7 @@ class LinuxKernel:
         self._netlink.close()
         self._notifications.close()
         self._maker.close()
+        self._tunnel.close()
 
     # ---- namespaces ------------------------------------------------------
 
@@ -84,7 +96,7 @@ class LinuxKernel:
     def _ours(self) -> list[LinkInfo]:
         found = [links.parse(body) for body in self._netlink.dump(links.get_all())]
         ours = [info for info in found if links.is_ours(info, _ALIAS_PREFIX)]
-        return [info for info in ours if not is_of_pair(info)]
+        return [info for info in ours if not is_of_pair(info) and not is_tunnel(info)]
 
     def inspect(self, indexes: Sequence[int]) -> dict[int, LinkFact]:
         answers = self._netlink.read([links.get(index) for index in indexes])
@@ -221,6 +233,17 @@ class LinuxKernel:
 
     def drop_allowances(self, index: int, minors: Sequence[int]) -> dict[int, str]:
         return self._bandwidth.drop_allowances(index, minors)
+
+    # ---- the tunnel ------------------------------------------------------
+
+    def read_tunnel(self, wanted: Tunnel | None) -> TunnelFact | None:
+        return self._tunnel.read(wanted)
+
+    def mend_tunnel(self, wanted: Tunnel) -> TunnelFact:
+        return self._tunnel.mend(wanted)
+
+    def remove_tunnel(self) -> None:
+        self._tunnel.remove()
 
     # ---- tables ----------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""A small rtnetlink socket: many requests per system call, answers by request.
+"""A small netlink socket: many requests per system call, answers by request.
 
 The kernel carries out the messages of one datagram one after the other and
 answers each that failed; the last one is asked to answer always, so that a
@@ -24,7 +24,8 @@ NLM_F_REPLACE = 0x100
 NLM_F_EXCL = 0x200
 NLM_F_CREATE = 0x400
 
-_NETLINK_ROUTE = 0
+NETLINK_ROUTE = 0
+NETLINK_NETFILTER = 12
 _SOL_NETLINK = 270
 _NETLINK_CAP_ACK = 10  # an error does not repeat the request
 _NETLINK_EXT_ACK = 11  # an error says in words what is wrong
@@ -88,6 +89,11 @@ def attributes(data: bytes, start: int = 0) -> dict[int, bytes]:
     return found
 
 
+# nfgenmsg of a batch: no family, version 0, and the subsystem, nftables.
+_BATCH_BEGIN = Request(0x10, 0, b"\0\0\0\x0a")
+_BATCH_END = Request(0x11, 0, b"\0\0\0\x0a")
+
+
 class Answer(NamedTuple):
     """A message from the kernel: type, flags, sequence number, and what follows the header."""
 
@@ -112,10 +118,10 @@ class Netlink:
     """One socket in the network namespace in which it was opened. Not for use
     by two threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: int = NETLINK_ROUTE) -> None:
         try:
             self._socket = socket.socket(
-                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_ROUTE
+                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol
             )
             self._socket.bind((0, 0))
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
@@ -147,6 +153,17 @@ class Netlink:
         for part in _portions(requests, _BATCH):
             results += self._batch(part)
         return results
+
+    def transaction(self, requests: Sequence[Request]) -> None:
+        """Carry out all requests of nfnetlink or none (NFNL_MSG_BATCH_BEGIN);
+        OSError with the first reason when the kernel refuses."""
+        last = requests[-1]
+        asking = [*requests[:-1], last._replace(flags=last.flags | NLM_F_ACK)]
+        first, end = self._send([_BATCH_BEGIN, *asking, _BATCH_END], acknowledge=0)
+        for answer in self._answers(first, end - 1):
+            error = _error_of(answer)
+            if error is not None:
+                raise error
 
     def read(self, requests: Sequence[Request]) -> list[bytes | OSError]:
         """Ask for one object per request; for each, its body or why there is none."""

@@ -104,6 +104,8 @@ def delta_between(before: HostState, after: HostState) -> HostDelta:
             delta.rows[row] = after.rows.get(row)
     for name in before.namespaces ^ after.namespaces:
         delta.namespaces[name] = name in after.namespaces
+    if before.tunnel != after.tunnel:
+        delta.tunnel, delta.tunnel_changed = after.tunnel, True
     states = (before, after)
     delta.touched = {
         row.network for state in states for row in state.rows.values() if isinstance(row, PortRow)

@@ -1,0 +1,212 @@
+"""The tunnel in the Linux kernel: its device, the program at its ingress, the
+underlay multicast groups, and the rules that keep envelopes untracked."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from heddle.applier import filters, links
+from heddle.applier import tunnel_messages as messages
+from heddle.applier.kernel import TunnelFact
+from heddle.applier.links import LinkInfo
+from heddle.applier.netlink import Netlink, Request
+from heddle.applier.sysctl import disable_ipv6
+from heddle.applier.tunnel_messages import MTU, Address, Settings
+from heddle.applier.untracked import Untracked
+from heddle.compiler.state import Tunnel
+from heddle.datapath.loader import Program
+from heddle.errors import KernelError
+from heddle.intent.names import TUNNEL, tunnel_alias
+from heddle.paths import settings_file
+
+_ALIAS_PREFIX = tunnel_alias("")
+
+
+class _Found(NamedTuple):
+    info: LinkInfo
+    settings: Settings
+
+
+class TunnelDevice:
+    """Reads and writes by a netlink socket."""
+
+    def __init__(self, netlink: Netlink, program: Program) -> None:
+        self._netlink = netlink
+        self._program = program
+        self._options = filters.bpf_options(program.fd, program.name)
+        self._untracked = Untracked()
+
+    def close(self) -> None:
+        self._untracked.close()
+
+    def read(self, wanted: Tunnel | None) -> TunnelFact | None:
+        """Our device with what is wrong of it; None: there is none."""
+        ours = self._ours()
+        if not ours:
+            return None
+        found = ours[0]
+        faults = self._faults(found, wanted) if wanted else ["unwanted"]
+        if len(ours) > 1:
+            faults.append("doubled")
+        return TunnelFact(found.info.ifindex, tuple(faults))
+
+    def mend(self, wanted: Tunnel) -> TunnelFact:
+        """Make or mend it. KernelError names what stands in the way."""
+        fitting = [each for each in self._ours() if each.settings == Settings(wanted.udp_port)]
+        self._delete([each for each in self._ours() if each not in fitting[:1]])
+        if not fitting:
+            self._carry_out([messages.create(wanted)], wanted)
+            fitting = self._ours()
+        self._furnish(fitting[0].info, wanted)
+        if not self._untracked.is_right(wanted.udp_port):
+            self._untracked.put(wanted.udp_port)
+        self._change_groups(wanted)
+        fact = self.read(wanted)
+        if fact is None or fact.faults:
+            left = ", ".join(fact.faults) if fact else "gone"
+            raise KernelError(f"link {wanted.name}: {left} again as soon as it was put right")
+        return fact
+
+    def remove(self) -> None:
+        """Remove it and what belongs to it. KernelError."""
+        ours = self._ours()
+        self._delete(ours)
+        for address in self._addresses():
+            if address.is_ours:
+                self._netlink.batch([messages.leave(address.ifindex, address.address)])
+        self._untracked.remove()
+
+    # ---- what is there -----------------------------------------------------
+
+    def _ours(self) -> list[_Found]:
+        """All that bear our mark; the one that has the right name first."""
+        found = [
+            _Found(info, messages.parse_settings(body))
+            for body in self._netlink.dump(messages.get_devices())
+            if messages.is_tunnel(info := links.parse(body)) and links.is_ours(info, _ALIAS_PREFIX)
+        ]
+        return sorted(found, key=lambda each: each.info.name != TUNNEL)
+
+    def _faults(self, found: _Found, wanted: Tunnel) -> list[str]:
+        info = found.info
+        addresses = self._addresses()
+        right = {
+            "underlay address": _link_of(wanted, addresses) is not None,
+            "name": info.name == wanted.name,
+            "settings": found.settings == Settings(wanted.udp_port),
+            "alias": info.alias == wanted.alias,
+            "mtu": info.mtu == MTU,
+            "down": info.up,
+            "filter": self._is_guarded(info.ifindex),
+            "groups": _groups_are_right(wanted, addresses),
+            "connection tracking": self._untracked.is_right(wanted.udp_port),
+        }
+        return [what for what, is_right in right.items() if not is_right]
+
+    def _is_guarded(self, index: int) -> bool:
+        try:
+            found = map(filters.parse, self._netlink.dump(filters.get_all(index)))
+        except KernelError:  # the link has gone meanwhile
+            return False
+        return any(
+            each.is_ours and each.direct_action and each.program_id == self._program.id
+            for each in found
+        )
+
+    # ---- making it so ------------------------------------------------------
+
+    def _furnish(self, info: LinkInfo, wanted: Tunnel) -> None:
+        """Mark, guard, then open: what came in before would reach the host itself."""
+        index = info.ifindex
+        if info.name != wanted.name:
+            self._carry_out([links.change(index, up=False)], wanted)
+            self._carry_out([links.change(index, name=wanted.name)], wanted)
+        self._carry_out([links.adopt(index, wanted.alias, MTU)], wanted)
+        try:
+            disable_ipv6(wanted.name)
+        except OSError as error:
+            raise KernelError(f"link {wanted.name}: turn IPv6 off: {error.strerror}") from error
+        self._guard(index)
+        self._carry_out([links.change(index, up=True)], wanted)
+
+    def _guard(self, index: int) -> None:
+        """Our program at the ingress, whatever has become of it; without it the
+        device is set down."""
+        attach = filters.attach(index, self._options)
+        for prepare in (
+            [filters.add_own_ingress(index)],
+            [filters.remove_ingress(index), filters.add_own_ingress(index)],  # a shared block
+        ):
+            if self._is_guarded(index):
+                return
+            error = self._netlink.batch([*prepare, attach])[-1]
+        if not self._is_guarded(index):
+            self._netlink.batch([links.change(index, up=False)])
+            reason = error.strerror if error else "its filter is gone again"
+            raise KernelError(f"link {TUNNEL}: {self._program.name}: {reason}")
+
+    def _delete(self, doomed: Sequence[_Found]) -> None:
+        for each in doomed:
+            error = self._netlink.batch([links.delete(each.info.ifindex)])[0]
+            if error is not None and error.errno != errno.ENODEV:
+                raise KernelError(f"link {each.info.name}: {error.strerror}")
+
+    def _carry_out(self, requests: Sequence[Request], wanted: Tunnel) -> None:
+        for error in self._netlink.batch(requests):
+            if error is not None:
+                raise KernelError(f"link {wanted.name}: {_in_words(error, wanted)}") from error
+
+    # ---- underlay ----------------------------------------------------------
+
+    def _addresses(self) -> list[Address]:
+        bodies = self._netlink.dump(messages.get_addresses())
+        return [messages.parse_address(body) for body in bodies]
+
+    def _change_groups(self, wanted: Tunnel) -> None:
+        """Be in the wanted groups on the link of our underlay address."""
+        addresses = self._addresses()
+        link = _link_of(wanted, addresses)
+        if link is None:
+            raise KernelError(
+                f"no link of this host has the underlay address {wanted.vtep}: add it "
+                f"(`ip address add`), or correct vtep in {settings_file()}"
+            )
+        there = {each.address for each in addresses if each.ifindex == link}
+        requests = [messages.join(link, group) for group in wanted.groups if group not in there]
+        requests += [
+            messages.leave(each.ifindex, each.address)
+            for each in addresses
+            if each.is_ours and (each.ifindex != link or each.address not in wanted.groups)
+        ]
+        self._carry_out(requests, wanted)
+
+
+def _link_of(wanted: Tunnel, addresses: Sequence[Address]) -> int | None:
+    """The ifindex of the link that has our underlay address."""
+    vtep = str(ipaddress.ip_address(wanted.vtep))
+    return next((each.ifindex for each in addresses if each.address == vtep), None)
+
+
+def _groups_are_right(wanted: Tunnel, addresses: Sequence[Address]) -> bool:
+    link = _link_of(wanted, addresses)
+    ours = {each.address for each in addresses if each.is_ours}
+    return ours <= set(wanted.groups) <= {a.address for a in addresses if a.ifindex == link}
+
+
+def _in_words(error: OSError, wanted: Tunnel) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"UDP port {wanted.udp_port} is taken by another program or VXLAN device "
+            f"(`ss -ulnp`, `ip link show type vxlan`): end it, or choose another udp_port"
+        )
+    if error.errno == errno.EEXIST:
+        return (
+            "a link of the name, or one that takes the same envelopes, exists and is not "
+            f"heddle's: remove it (`ip link show type vxlan`, `ip link delete {wanted.name}`)"
+        )
+    if error.errno == errno.EOPNOTSUPP:
+        return f"{error.strerror}; the kernel needs VXLAN (`modprobe vxlan`)"
+    return error.strerror or f"error {error.errno}"
