@@ -84,6 +84,7 @@ def _machine(view: View, item: Item) -> Sequence[object]:
     return (
         item["name"],
         item["machine_kind"],
+        item["host"],
         state,
         bool(status.get("ready")),
         all_addresses,
@@ -130,7 +131,9 @@ COLUMNS = {
         ),
         _qos_policy,
     ),
-    "machine": Columns(("machine", "kind", "state", "ready", "addresses", "error"), _machine),
+    "machine": Columns(
+        ("machine", "kind", "host", "state", "ready", "addresses", "error"), _machine
+    ),
     "port": Columns(
         (
             "port",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from heddle.intent.check_context import Context
+from heddle.intent.check_hosts import check_hosts
 from heddle.intent.check_machines import check_machines
 from heddle.intent.check_networks import check_networks
 from heddle.intent.check_nic_policy import check_nic_policies
@@ -22,13 +22,13 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 
-def check(shape: Shape, problems: Problems, host: str, folder: Path) -> list[str]:
-    """Report what is wrong; return warnings. ``host`` is the local host's name,
-    ``folder`` the one that relative image paths start from."""
-    context = Context(shape.spec, shape.broken, problems, host, folder)
+def check(shape: Shape, problems: Problems, folder: Path) -> list[str]:
+    """Report what is wrong; return warnings. ``folder`` is the one that relative
+    image paths start from."""
+    context = Context(shape.spec, shape.broken, problems, folder)
     _check_names(context)
     _check_not_yet(context)
-    _check_hosts(context)
+    check_hosts(context)
     check_networks(context)
     check_routers(context)
     check_groups(context)
@@ -88,17 +88,3 @@ def _check_not_yet(context: Context) -> None:
 def _refuse_keys(context: Context, spec: Spec, path: KeyPath) -> None:
     for key in keys_not_yet(spec):
         context.problems.add((*path, key), f'"{key}" is not in this release; remove it')
-
-
-def _check_hosts(context: Context) -> None:
-    remedy = f'only this host ("{context.host}") is in this release; remove it'
-    for name in _others(context.spec.hosts, context.host):
-        context.problems.add(("hosts", name), f'"{name}" is another host; {remedy}')
-    for name, machine in context.spec.machines.items():
-        if machine.host is not None and machine.host != context.host:
-            what = f'"{machine.host}" is another host; {remedy}'
-            context.problems.add(("machines", name, "host"), what)
-
-
-def _others(names: Iterable[str], own: str) -> list[str]:
-    return [name for name in names if name != own]

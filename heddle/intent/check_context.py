@@ -19,7 +19,6 @@ class Context:
     spec: TopologySpec
     broken: set[tuple[str, str]]  # (section, name): reported already
     problems: Problems
-    host: str
     folder: Path
     warnings: list[str] = field(default_factory=list)
     _owners: dict[tuple[str, Address | str], str] = field(default_factory=dict)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 
-from heddle.intent.addresses import Address, eui64, unusable_meaning, usable_range
+from heddle.intent.addresses import Address, eui64
 from heddle.intent.check_context import Context
+from heddle.intent.check_places import place_problem
 from heddle.intent.model import Kind
 from heddle.intent.names import PROJECT, derived_mac, nic_names, object_id
 from heddle.intent.problems import KeyPath, suggestion
-from heddle.intent.schema import BUILT_IN_IMAGE, MachineSpec, NetworkSpec, NicSpec, SubnetSpec
+from heddle.intent.schema import BUILT_IN_IMAGE, MachineSpec, NicSpec, SubnetSpec
 
 _VM_ONLY = ("image", "cpus", "memory", "pin")
 
@@ -67,35 +68,12 @@ def _check_nic(context: Context, nic: NicSpec, port_name: str, owner: str, path:
     mac = nic.mac or derived_mac("port", object_id(PROJECT, Kind.PORT, port_name))
     for address in nic.address:
         problem = (
-            _place_problem(nic, network, address)
+            place_problem(nic.network, network, address)
             or _owner_problem(context, nic, address, owner)
             or _slaac_problem(network.subnet_of(address), address, mac)
         )
         if problem is not None:
             context.problems.add((*path, "address"), problem)
-
-
-def _place_problem(nic: NicSpec, network: NetworkSpec, address: Address) -> str | None:
-    """Is it an address that a guest of this network can have?"""
-    subnet = network.subnet_of(address)
-    if subnet is None:
-        return _outside(nic.network, network, address) if network.cidr else None
-    meaning = unusable_meaning(subnet.cidr, address)
-    if address == subnet.gateway_ip:
-        meaning = "the gateway address"
-    if meaning is None:
-        return None
-    choice = usable_range(subnet.cidr, subnet.gateway_ip)
-    return f"{address} is {meaning} of {subnet.cidr}; choose another from {choice}"
-
-
-def _outside(name: str, network: NetworkSpec, address: Address) -> str:
-    same_family = [item for item in network.cidr if item.cidr.version == address.version]
-    prefixes = ", ".join(str(item.cidr) for item in same_family or network.cidr)
-    what = f'{address} is outside network "{name}" ({prefixes})'
-    if not same_family:
-        return f"{what}; remove it, or give the network an IPv{address.version} subnet"
-    return f"{what}; choose one from {usable_range(same_family[0].cidr, same_family[0].gateway_ip)}"
 
 
 def _owner_problem(context: Context, nic: NicSpec, address: Address, owner: str) -> str | None:

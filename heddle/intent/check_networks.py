@@ -7,6 +7,7 @@ from itertools import combinations
 
 from heddle.intent.addresses import SLAAC_PREFIX_BITS, unusable_meaning, usable_range
 from heddle.intent.check_context import Context
+from heddle.intent.check_hosts import check_overlay
 from heddle.intent.problems import KeyPath
 from heddle.intent.schema import DNS_MAX, SUBNETS_PER_FAMILY_MAX, NetworkSpec, SubnetSpec
 
@@ -19,6 +20,7 @@ def check_networks(context: Context) -> None:
         path = ("networks", name)
         _check_subnets(context, network, path)
         _check_dns(context, network, path)
+        check_overlay(context, network, path)
         for index, subnet in enumerate(network.cidr):
             _check_subnet(context, subnet, (*path, "cidr", index))
         if network.vni is not None:
@@ -40,7 +42,7 @@ def _check_subnets(context: Context, network: NetworkSpec, path: KeyPath) -> Non
         if count > SUBNETS_PER_FAMILY_MAX:
             what = f"has {count} IPv{version} subnets; give at most {SUBNETS_PER_FAMILY_MAX}"
             context.problems.add((*path, "cidr"), what)
-    if families[6] and network.mtu < IPV6_MTU_MIN:
+    if families[6] and network.mtu is not None and network.mtu < IPV6_MTU_MIN:
         what = f"{network.mtu} is too small for IPv6 (RFC 8200); give {IPV6_MTU_MIN} or more"
         context.problems.add((*path, "mtu"), what)
 

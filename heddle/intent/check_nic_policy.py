@@ -8,7 +8,7 @@ from heddle.intent.addresses import Prefix, is_never_a_source
 from heddle.intent.check_context import Context
 from heddle.intent.problems import KeyPath
 from heddle.intent.rates import BURST_SECONDS_MAX, bytes_text, rate_text
-from heddle.intent.schema import NetworkSpec, NicSpec
+from heddle.intent.schema import MTU, NetworkSpec, NicSpec
 from heddle.intent.schema_policy import AddressPairSpec, RateSpec
 
 ETHERNET_BYTES = 14
@@ -82,7 +82,7 @@ def _burst_problems(
 ) -> Iterator[str]:
     if not limits:
         yield "has no effect alone; add from_vm or to_vm"
-    least = network.mtu + ETHERNET_BYTES if network is not None else 0
+    least = (network.mtu or MTU) + ETHERNET_BYTES if network is not None else 0
     if network is not None and burst < least:
         # It could never pass: tokens for it never come together.
         what = f"{bytes_text(burst)} is less than a packet (mtu {network.mtu} and Ethernet)"

@@ -6,10 +6,19 @@ host. What the file leaves open is filled in by allocate.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from heddle.intent.allocate import MacKey, assign_macs, assign_numbers
 from heddle.intent.collection import paused_collection
+from heddle.intent.expand_hosts import (
+    Placement,
+    check_known,
+    expand_detours,
+    expand_hosts,
+    foreign_members,
+    mtu_of,
+    placements,
+)
 from heddle.intent.expand_policy import expand_policies, expand_qos
 from heddle.intent.expand_ports import expand_ports
 from heddle.intent.model import (
@@ -35,22 +44,26 @@ from heddle.intent.topology import Topology
 
 @paused_collection()
 def expand(topology: Topology, stored: Stored, host: str, origin: str) -> list[AnyResource]:
-    """The objects of a file, owned by ``origin``, machines placed on ``host``.
+    """The objects of a file, owned by ``origin``, as seen from ``host``.
 
     Sorted by kind, then name. Objects that exist keep their numbers, MACs,
-    addresses and what commands want of a machine. The project's own security
-    group, which ports need that name none, belongs to the project.
-    TopologyError when a subnet has no address left.
+    addresses, hosts and what commands want of a machine. The project's own
+    security group, which ports need that name none, belongs to the project.
+    TopologyError when a subnet has no address left, or a host that the file names
+    is not there.
     """
     spec = topology.spec
+    check_known(topology, stored, host)
+    places = placements(topology, stored, host, origin)
     macs = _macs(spec, stored)
     networks = _networks(spec, stored, origin)
     subnets = _subnets(spec, stored, origin)
     routers = _routers(spec, stored, origin, macs)
-    machines = _machines(topology, stored, host, origin)
-    ports = expand_ports(topology, stored, host, origin, macs)
+    machines = _machines(topology, stored, places, origin)
+    ports = expand_ports(topology, stored, places, origin, macs)
     qos = list(expand_qos(spec, origin))
     return [
+        *_by_name(expand_hosts(spec, stored, origin), expand_detours(spec, origin)),
         *_by_name(networks, subnets, routers),
         *expand_policies(spec, stored, origin),
         *_by_name(qos, machines, ports),
@@ -85,8 +98,10 @@ def _networks(spec: TopologySpec, stored: Stored, origin: str) -> list[Network]:
             origin=origin,
             vni=vnis[ids[name]],
             mode=NetworkMode(network.mode),
-            mtu=network.mtu,
+            mtu=mtu_of(network, spec, stored),
             domain=network.domain,
+            flood_group=str(network.flood) if network.flood else None,
+            foreign_members=tuple(foreign_members(network)),
         )
         for name, network in spec.networks.items()
     ]
@@ -169,7 +184,9 @@ def _route(spec: RouteSpec) -> Route:
     return Route(destination=str(spec.to), nexthop=str(spec.via) if spec.via else None)
 
 
-def _machines(topology: Topology, stored: Stored, host: str, origin: str) -> list[Machine]:
+def _machines(
+    topology: Topology, stored: Stored, places: Mapping[str, Placement], origin: str
+) -> list[Machine]:
     existing = stored_of(stored, Machine)
     machines = []
     for name, spec in topology.spec.machines.items():
@@ -181,7 +198,7 @@ def _machines(topology: Topology, stored: Stored, host: str, origin: str) -> lis
                 name=name,
                 origin=origin,
                 machine_kind=spec.kind,
-                host=spec.host or host,
+                **places[name]._asdict(),
                 image=_image(topology, spec),
                 cpus=spec.cpus,
                 memory=spec.memory,
@@ -214,13 +231,16 @@ def _macs(spec: TopologySpec, stored: Stored) -> dict[MacKey, str]:
     for name, router in spec.routers.items():
         for join in router.networks:
             wanted.add(("router", _router_id(name), _network_id(join.network)))
+    foreign = {
+        mac for net in spec.networks.values() for one in net.foreign.values() for mac in one.macs
+    }
     # The data plane answers DHCP under these MACs in subnets without a router.
-    services = (
+    services = {
         derived_mac("service", _subnet_id(name, subnet))
         for name, network in spec.networks.items()
         for subnet in network.cidr
-    )
-    return assign_macs(wanted, given=given, held=_held_macs(stored), reserved=services)
+    }
+    return assign_macs(wanted, given=given, held=_held_macs(stored), reserved=services | foreign)
 
 
 def _held_macs(stored: Stored) -> dict[MacKey, str]:

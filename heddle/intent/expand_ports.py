@@ -9,6 +9,7 @@ from ipaddress import ip_address
 
 from heddle.intent.addresses import Address, eui64
 from heddle.intent.allocate import AddressPool, MacKey, natural_order
+from heddle.intent.expand_hosts import Placement
 from heddle.intent.expand_policy import (
     address_pairs,
     groups_of,
@@ -43,9 +44,14 @@ class _Plug:
 
 
 def expand_ports(
-    topology: Topology, stored: Stored, host: str, origin: str, macs: Mapping[MacKey, str]
+    topology: Topology,
+    stored: Stored,
+    places: Mapping[str, Placement],
+    origin: str,
+    macs: Mapping[MacKey, str],
 ) -> list[Port]:
-    """One port per NIC. TopologyError when a subnet has no address left."""
+    """One port per NIC, where its machine is. TopologyError when a subnet has no
+    address left."""
     plugs = _plugs(topology.spec, stored, origin, macs)
     _assign_addresses(topology, stored, origin, plugs)
     numbers = _nic_numbers(plugs)
@@ -59,7 +65,9 @@ def expand_ports(
             fixed_ips=_fixed_ips(plug),
             machine_id=object_id(PROJECT, Kind.MACHINE, plug.machine),
             nic=numbers[plug.port_id],
-            host=topology.spec.machines[plug.machine].host or host,
+            host=places[plug.machine].host,
+            migrating_to=places[plug.machine].migrating_to,
+            moved_from=places[plug.machine].moved_from,
             port_security=plug.nic.port_security,
             security_group_ids=tuple(map(security_group_id, groups_of(plug.nic))),
             address_pairs=address_pairs(plug.nic),
@@ -143,6 +151,7 @@ def _taken(spec: TopologySpec, stored: Stored, origin: str) -> dict[str, set[Add
     taken: dict[str, set[Address]] = defaultdict(set)
     for name, network in spec.networks.items():
         taken[name] |= {subnet.gateway_ip for subnet in network.cidr}
+        taken[name] |= network.foreign_addresses
     for router in spec.routers.values():
         for join in router.networks:
             subnets = spec.networks[join.network].cidr

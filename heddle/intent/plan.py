@@ -9,8 +9,8 @@ from itertools import chain
 from heddle.errors import ConflictError
 from heddle.intent.conflicts import find_conflicts
 from heddle.intent.describe import describe, describe_change, title
-from heddle.intent.model import AnyResource, Kind, Resource
-from heddle.intent.stored import KIND_ORDER, Stored
+from heddle.intent.model import AnyResource, Host, Kind, Machine, Resource
+from heddle.intent.stored import KIND_ORDER, Stored, stored_of
 
 # What the store fills in, and what therefore is no difference.
 BOOKKEEPING = {"revision_number", "created_at", "updated_at"}
@@ -45,6 +45,8 @@ class Plan:
     delete: tuple[AnyResource, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Names by id of what ports name, for ``lines``."""
+    tells_hosts: bool = field(default=False, compare=False)
+    """Whether ``lines`` says where machines are: there are several hosts."""
 
     def __bool__(self) -> bool:
         return bool(self.create or self.update or self.delete)
@@ -62,13 +64,18 @@ class Plan:
     def lines(self) -> list[str]:
         """One ``+``, ``~`` or ``-`` line per object."""
         return [
-            *(f"+ {describe(resource, self.names)}" for resource in self.create),
+            *(f"+ {self._describe(resource)}" for resource in self.create),
             *(
                 f"~ {describe_change(one.old, one.new, one.fields, self.names)}"
                 for one in self.update
             ),
             *(f"- {title(resource)}" for resource in self.delete),
         ]
+
+    def _describe(self, resource: AnyResource) -> str:
+        text = describe(resource, self.names)
+        is_told = self.tells_hosts and isinstance(resource, Machine)
+        return f"{text}, on {resource.host}" if is_told else text
 
 
 def plan(stored: Stored, wanted: Iterable[AnyResource], origin: str) -> Plan:
@@ -95,6 +102,7 @@ def plan(stored: Stored, wanted: Iterable[AnyResource], origin: str) -> Plan:
         update=tuple(sorted(update, key=lambda one: _order(one.new))),
         delete=tuple(sorted(_gone(stored, wanted_by_id, origin), key=_order, reverse=True)),
         names=_names(stored, wanted_by_id.values()),
+        tells_hosts=sum(not host.foreign for host in stored_of(stored, Host).values()) > 1,
     )
 
 

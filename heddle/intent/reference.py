@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from heddle.intent.addresses import parse_domain, parse_prefix_or_address
+from heddle.intent.addresses import parse_domain, parse_mac, parse_prefix_or_address
 from heddle.intent.protocols import parse_ports, parse_protocol
 from heddle.intent.rates import parse_bit_rate, parse_burst
 from heddle.intent.schema import (
@@ -30,6 +30,7 @@ from heddle.intent.schema import (
     parse_size,
 )
 from heddle.intent.schema_base import NOT_YET, Spec
+from heddle.intent.schema_hosts import ForeignSpec, HostSpec, UnderlaySpec
 from heddle.intent.schema_policy import (
     AddressPairSpec,
     RateSpec,
@@ -40,9 +41,12 @@ from heddle.intent.schema_policy import (
 
 TABLES: dict[str, type[Spec]] = {
     "topology": TopologySpec,
+    "host": HostSpec,
+    "underlay": UnderlaySpec,
     "network": NetworkSpec,
     "subnet": SubnetSpec,
     "host-route": HostRouteSpec,
+    "foreign-member": ForeignSpec,
     "router": RouterSpec,
     "router-interface": JoinSpec,
     "route": RouteSpec,
@@ -57,6 +61,7 @@ TABLES: dict[str, type[Spec]] = {
 _PARSED: dict[Callable[[object], object], str] = {
     parse_size: "size",
     parse_domain: "domain",
+    parse_mac: "MAC",
     parse_prefix_or_address: "prefix",
     parse_entry: "prefix",
     parse_protocol: "name or number",
@@ -118,7 +123,8 @@ def _type_name(annotation: Any) -> str:  # noqa: ANN401 - what typing gives
     if origin is list:
         return f"list of {_plural(_type_name(arguments[0]))}"
     if origin is dict:
-        return f"mapping of names to {_plural(_type_name(arguments[1]))}"
+        keys = "names" if arguments[0] is str else _plural(_type_name(arguments[0]))
+        return f"mapping of {keys} to {_plural(_type_name(arguments[1]))}"
     if isinstance(annotation, type) and issubclass(annotation, Spec):
         return _spec_name(annotation)
     return _TYPE_NAMES[annotation.__name__]
@@ -138,7 +144,7 @@ def _plural(name: str) -> str:
 def _default(info: FieldInfo) -> str:
     if info.is_required():
         return "required"
-    if info.default in (None, "", [], {}):
+    if info.default in (None, "", [], {}) or isinstance(info.default, Spec):
         return NOTHING
     if isinstance(info.default, bool):
         return f"`{str(info.default).lower()}`"

@@ -28,6 +28,7 @@ from heddle.intent.schema_base import (
     as_mapping,
     items_of,
 )
+from heddle.intent.schema_hosts import ForeignMembers, Hosts, UnderlaySpec
 from heddle.intent.schema_policy import (
     GROUPS_MAX,
     AddressGroup,
@@ -37,6 +38,7 @@ from heddle.intent.schema_policy import (
 )
 
 BUILT_IN_IMAGE = "tiny"
+MTU, MTU_OVER_IPV6 = 1450, 1430
 NICS_MAX = 24  # what fits into an emulated machine's PCI slots beside its other devices
 FIXED_IPS_MAX = 16
 MEMORY_MIN = 64 << 20
@@ -78,10 +80,6 @@ def parse_size(value: object) -> int:
 
 SizeText = Annotated[int, PlainValidator(parse_size)]
 DomainText = Annotated[str, PlainValidator(parse_domain)]
-
-
-class HostSpec(Spec):
-    """A host of a lab or cluster; it has no keys yet."""
 
 
 class HostRouteSpec(Spec):
@@ -174,9 +172,10 @@ class NetworkSpec(Spec):
         description="How the network reaches beyond its host. This release: `overlay` only.",
         examples=["overlay"],
     )
-    mtu: Annotated[int, Field(ge=576, le=9216)] = Field(
-        default=1450,
-        description="Largest IP packet, the same for every guest; at least 1280 with IPv6.",
+    mtu: Annotated[int, Field(ge=576, le=9216)] | None = Field(
+        default=None,
+        description="Largest IP packet, the same for every guest; at least 1280 with IPv6. "
+        f"Default: {MTU}, or {MTU_OVER_IPV6} over an IPv6 underlay.",
         examples=["1450"],
     )
     dns: Annotated[Addresses, Field(max_length=2 * DNS_MAX)] = Field(
@@ -192,6 +191,17 @@ class NetworkSpec(Spec):
         description="Network identifier, unique in the store. Default: follows from the name.",
         examples=["4711"],
     )
+    flood: AddressText | None = Field(
+        default=None,
+        description="A multicast group of the underlay for broadcast, multicast and unknown "
+        "traffic. Default: a copy to each host of the network.",
+        examples=["239.0.0.1"],
+    )
+    foreign: ForeignMembers = Field(
+        default={},
+        description="Foreign hosts that are members, by name (see Foreign member).",
+        examples=["{sw1: {learn: true}}"],
+    )
     uplink: Annotated[Any, NOT_YET] = Field(
         default=None, description="Device of a bridged network.", examples=["eth1"]
     )
@@ -204,6 +214,12 @@ class NetworkSpec(Spec):
         if subnet.dns is not None:
             return subnet.dns
         return [address for address in self.dns if address.version == subnet.cidr.version]
+
+    @property
+    def foreign_addresses(self) -> set[Address]:
+        """Those of machines behind foreign VTEPs."""
+        behind = (one for member in self.foreign.values() for one in member.macs.values())
+        return {address for address in behind if address is not None}
 
     def subnet_of(self, address: Address) -> SubnetSpec | None:
         return next((subnet for subnet in self.cidr if address in subnet.cidr), None)
@@ -318,7 +334,10 @@ class MachineSpec(Spec):
         examples=["container"],
     )
     host: str | None = Field(
-        default=None, description="Where it runs. Default: this host.", examples=["h1"]
+        default=None,
+        description="Where it runs. Default: the host with the least memory given to VMs (see "
+        "Placement).",
+        examples=["h1"],
     )
     image: str = Field(
         default=BUILT_IN_IMAGE,
@@ -351,12 +370,15 @@ class TopologySpec(Spec):
     """The whole file."""
 
     version: Literal[1] = Field(description="Version of this format.", examples=["1"])
-    hosts: Annotated[
-        dict[str, Annotated[HostSpec, BeforeValidator(as_mapping)]], BeforeValidator(as_mapping)
-    ] = Field(
+    hosts: Hosts = Field(
         default={},
-        description="The hosts of a lab or cluster. This release: this host only, or nothing.",
-        examples=["{h1: {}}"],
+        description="The hosts of a lab or cluster. Default: those that there are, or this host.",
+        examples=["{h1: {}, h2: {}}"],
+    )
+    underlay: Annotated[UnderlaySpec, BeforeValidator(as_mapping)] = Field(
+        default=UnderlaySpec(),
+        description="What joins the hosts (see Underlay).",
+        examples=["{mtu: 1500}"],
     )
     networks: Annotated[
         dict[str, Annotated[NetworkSpec, BeforeValidator(as_mapping)]],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from heddle import paths
 from heddle.intent.check import check
 from heddle.intent.collection import paused_collection
 from heddle.intent.problems import SourceMap
@@ -34,14 +33,14 @@ class Topology:
         return str(self.source.file.resolve())
 
 
-def load_topology(path: Path, host: str | None = None) -> Topology:
-    """Read and check a topology file for this host (``host`` names another).
+def load_topology(path: Path) -> Topology:
+    """Read and check a topology file.
 
     TopologyError holds one line ``file:line: object: what; remedy`` per problem.
     """
     with paused_collection():
         data, problems = read_yaml(path)
         shape = validate(data, problems)
-        warnings = check(shape, problems, host or paths.host_name(), path.resolve().parent)
+        warnings = check(shape, problems, path.resolve().parent)
     problems.raise_if_any()
     return Topology(shape.spec, problems.source, tuple(warnings))

@@ -20,6 +20,6 @@ def load(tmp_path: Path) -> LoadText:
     def load_text(text: str, name: str = "net.yaml") -> Topology:
         file = tmp_path / name
         file.write_text(dedent(text))
-        return load_topology(file, "box")
+        return load_topology(file)
 
     return load_text

@@ -10,8 +10,6 @@ import pytest
 from heddle.errors import TopologyError
 from heddle.intent.topology import load_topology
 
-HOST = "box"
-
 # Three lines, on which most cases build.
 WEB = """\
 version: 1
@@ -221,7 +219,6 @@ CASES: list[tuple[str, str, list[str]]] = [
         "what is not in this release",
         """\
         version: 1
-        hosts: {h1: {}, box: {}}
         networks:
           web: {cidr: 10.0.0.0/24, mode: nat}
           lan: {mode: bridged, uplink: eth1, vlan: 20}
@@ -229,22 +226,17 @@ CASES: list[tuple[str, str, list[str]]] = [
           main: {networks: [web], external: nat}
         machines:
           vm0:
-            host: h1
             nics:
             - network: web
               forward: []
         """,
         [
-            '2: host h1: "h1" is another host; only this host ("box") is in this release; '
-            "remove it",
-            '4: network web, mode: "nat" is not in this release; use overlay',
-            '5: network lan, uplink: "uplink" is not in this release; remove it',
-            '5: network lan, vlan: "vlan" is not in this release; remove it',
-            '5: network lan, mode: "bridged" is not in this release; use overlay',
-            '7: router main, external: "external" is not in this release; remove it',
-            '10: machine vm0, host: "h1" is another host; only this host ("box") is in this '
-            "release; remove it",
-            '13: machine vm0, nic 0, forward: "forward" is not in this release; remove it',
+            '3: network web, mode: "nat" is not in this release; use overlay',
+            '4: network lan, uplink: "uplink" is not in this release; remove it',
+            '4: network lan, vlan: "vlan" is not in this release; remove it',
+            '4: network lan, mode: "bridged" is not in this release; use overlay',
+            '6: router main, external: "external" is not in this release; remove it',
+            '11: machine vm0, nic 0, forward: "forward" is not in this release; remove it',
         ],
     ),
     (
@@ -589,7 +581,7 @@ def problems(tmp_path: Path, text: str) -> list[str]:
     file = tmp_path / "bad.yaml"
     file.write_text(text)
     with pytest.raises(TopologyError) as caught:
-        load_topology(file, HOST)
+        load_topology(file)
     lines = str(caught.value).splitlines()
     assert all(line.startswith(f"{file}:") for line in lines)
     return [line.removeprefix(f"{file}:") for line in lines]
@@ -611,7 +603,7 @@ def test_every_message_has_a_remedy() -> None:
 def test_a_file_that_is_missing(tmp_path: Path) -> None:
     file = tmp_path / "none.yaml"
     with pytest.raises(TopologyError) as caught:
-        load_topology(file, HOST)
+        load_topology(file)
     message = f"{file}: No such file or directory; give the path of a readable topology file"
     assert str(caught.value) == message
 
@@ -620,7 +612,7 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     file = tmp_path / "image.qcow2"
     file.write_bytes(b"QFI\xfb\x00\x00\x00\x03\n\xff\xff")
     with pytest.raises(TopologyError, match=r"image\.qcow2:1: this is not UTF-8 text; save it"):
-        load_topology(file, HOST)
+        load_topology(file)
 
 
 def test_aliases_of_aliases_do_not_take_all_memory(tmp_path: Path) -> None:

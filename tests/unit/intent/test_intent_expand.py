@@ -71,7 +71,7 @@ def containers(*nics: str) -> str:
 
 
 def test_the_two_subnets_of_the_first_example() -> None:
-    topology = load_topology(EXAMPLES / "two-subnets.yaml", "box")
+    topology = load_topology(EXAMPLES / "two-subnets.yaml")
     resources = resources_of(topology)
     assert [(one.kind.value, one.name) for one in resources] == [
         ("network", "db"),

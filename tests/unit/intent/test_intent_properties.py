@@ -178,7 +178,7 @@ def load_text(text: str) -> Topology:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "net.yaml"
         file.write_bytes(text.encode(errors="surrogatepass"))
-        return load_topology(file, "box")
+        return load_topology(file)
 
 
 def load(data: dict[str, Any]) -> Topology:

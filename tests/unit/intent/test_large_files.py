@@ -24,32 +24,32 @@ def write(folder: Path, rules: int) -> Path:
 
 
 def test_ten_thousand_rules(tmp_path: Path) -> None:
-    spec = load_topology(write(tmp_path, 10_000), "box").spec
+    spec = load_topology(write(tmp_path, 10_000)).spec
     assert len(spec.security_groups["web"].rules) == 10_000
     assert len(spec.address_groups["many"]) == 10_000
 
 
 def test_only_aliases_make_too_many_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(yaml_source, "VALUES_MAX", 100)
-    load_topology(write(tmp_path, 200), "box")
+    load_topology(write(tmp_path, 200))
     again = "{" + ", ".join(f"x{index}: *a" for index in range(2000)) + "}"
     file = tmp_path / "again.yaml"
     file.write_text(
         f"version: 1\naddress_groups:\n  a: &a [{'10.0.0.1, ' * 50}]\nmachines: {again}"
     )
     with pytest.raises(TopologyError, match="aliases make this endless"):
-        load_topology(file, "box")
+        load_topology(file)
 
 
 def test_the_garbage_collector_goes_on_afterwards(tmp_path: Path) -> None:
-    load_topology(write(tmp_path, 1), "box")
+    load_topology(write(tmp_path, 1))
     assert gc.isenabled()
     with pytest.raises(TopologyError):
-        load_topology(tmp_path / "missing.yaml", "box")
+        load_topology(tmp_path / "missing.yaml")
     assert gc.isenabled()
     gc.disable()
     try:
-        load_topology(write(tmp_path, 1), "box")
+        load_topology(write(tmp_path, 1))
         assert not gc.isenabled()
     finally:
         gc.enable()

@@ -395,7 +395,7 @@ def problems(tmp_path: Path, text: str) -> list[str]:
     file = tmp_path / "bad.yaml"
     file.write_text(text)
     with pytest.raises(TopologyError) as caught:
-        load_topology(file, "box")
+        load_topology(file)
     lines = str(caught.value).splitlines()
     assert all(line.startswith(f"{file}:") for line in lines)
     return [line.removeprefix(f"{file}:") for line in lines]
