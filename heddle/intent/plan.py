@@ -74,8 +74,9 @@ class Plan:
 
     def _describe(self, resource: AnyResource) -> str:
         text = describe(resource, self.names)
-        is_told = self.tells_hosts and isinstance(resource, Machine)
-        return f"{text}, on {resource.host}" if is_told else text
+        if self.tells_hosts and isinstance(resource, Machine):
+            text += f", on {resource.host}"
+        return text
 
 
 def plan(stored: Stored, wanted: Iterable[AnyResource], origin: str) -> Plan:
