@@ -138,7 +138,7 @@ def test_show_works_with_the_agent_dead(routed: Lab) -> None:
     routed.kill_agent()
     overview = routed.heddle("show").stdout
     assert f"agent on {routed.name}: dead." in overview
-    assert re.search(r"^c0 +container +running +yes +10\.1\.0\.10", overview, re.MULTILINE)
+    assert re.search(r"^c0 +container +\S+ +running +yes +10\.1\.0\.10", overview, re.MULTILINE)
     assert routed.show()["agent"]["state"] == "dead"
     assert routed.show("port", "c0/web")["status"]["state"] == "active"
 
