@@ -11,6 +11,7 @@ from heddle.compiler.state import (
     PortRow,
     RouterInterfaceKey,
     RowKey,
+    RowValue,
     SetMemberKey,
 )
 
@@ -18,12 +19,19 @@ from heddle.compiler.state import (
 def must_touch(before: HostState, after: HostState) -> set[int]:
     """VNIs whose flows may have lost what allowed them, and, while any group is
     stateless, those whose flows may now have a connection."""
-    lost = {key for key, value in before.rows.items() if after.rows.get(key) != value}
+    lost = {key for key, value in before.rows.items() if _has_lost(key, value, after)}
     vnis = _joined(before, _ruled_by(before, lost))
     if any(isinstance(r, PolicyGroupRow) and r.flags.names for r in after.rows.values()):
         gained = {key for key, value in after.rows.items() if before.rows.get(key) != value}
         vnis |= _joined(after, _ruled_by(after, gained))
     return vnis
+
+
+def _has_lost(key: RowKey, value: RowValue, after: HostState) -> bool:
+    """A row of rules allows the same whichever of them it names."""
+    if key.table == "policy_rules":
+        return key not in after.rows
+    return after.rows.get(key) != value
 
 
 def _ruled_by(state: HostState, keys: set[RowKey]) -> set[int]:
