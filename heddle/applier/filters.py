@@ -41,6 +41,7 @@ _ROOT = 0xFFFFFFFF
 _INGRESS_HANDLE = 0xFFFF0000
 _INGRESS_QDISC = 0xFFFFFFF1
 _INGRESS = 0xFFFFFFF2  # parent of filters, of clsact and ingress alike
+_EGRESS = 0xFFFFFFF3  # the same of clsact alone
 _ANY_PROTOCOL = socket.htons(0x0003)  # ETH_P_ALL
 
 _MESSAGE = struct.Struct("=BxxxiIII")  # family, ifindex, handle, parent or block, info
@@ -121,6 +122,11 @@ def get_all(index: int) -> Request:
     return Request(_RTM_GETTFILTER, 0, _MESSAGE.pack(0, index, 0, _INGRESS, 0))
 
 
+def get_egress(index: int) -> Request:
+    """Ask for all filters at a link's egress, where heddle has none."""
+    return Request(_RTM_GETTFILTER, 0, _MESSAGE.pack(0, index, 0, _EGRESS, 0))
+
+
 def parse(body: bytes) -> FilterInfo:
     _, _, handle, _, info = _MESSAGE.unpack_from(body)
     found = attributes(body, _MESSAGE.size)
@@ -130,6 +136,12 @@ def parse(body: bytes) -> FilterInfo:
         int.from_bytes(options.get(_TCA_BPF_ID, b""), "little"),
         bool(int.from_bytes(options.get(_TCA_BPF_FLAGS, b""), "little") & _DIRECT_ACTION),
     )
+
+
+def is_filter(body: bytes) -> bool:
+    """Whether a message is about a filter, not about the classifier that holds it."""
+    handle: int = _MESSAGE.unpack_from(body)[2]
+    return handle != 0
 
 
 def changed_block(body: bytes) -> int | None:

@@ -31,6 +31,7 @@ _IFLA_IFNAME = 3
 _IFLA_MTU = 4
 _IFLA_LINK = 5
 _IFLA_QDISC = 6
+_IFLA_MASTER = 10
 _IFLA_LINKINFO = 18
 _IFLA_IFALIAS = 20
 _IFLA_STATS64 = 23
@@ -74,8 +75,9 @@ _WITHOUT_STATISTICS = number(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
 class LinkInfo(NamedTuple):
     """What the kernel says of a link. ``kind`` is tun, veth, ... or empty;
     ``peer`` is the ifindex of a veth's other end and ``peer_nsid`` the number
-    of the namespace that it is in. ``qdisc`` is the kind of what queues in
-    front of it."""
+    of the namespace that it is in; of a link stacked on another ``peer`` is that
+    one. ``qdisc`` is the kind of what queues in front of it, ``master`` the
+    ifindex of the bridge, bond or VRF that it is a port of, 0: of none."""
 
     ifindex: int
     name: str
@@ -89,6 +91,7 @@ class LinkInfo(NamedTuple):
     peer: int
     peer_nsid: int | None
     qdisc: str
+    master: int = 0
 
 
 def parse(body: bytes) -> LinkInfo:
@@ -112,6 +115,7 @@ def parse(body: bytes) -> LinkInfo:
         peer=_integer(found.get(_IFLA_LINK)),
         peer_nsid=int.from_bytes(nsid, "little", signed=True) if nsid else None,
         qdisc=_string(found.get(_IFLA_QDISC)),
+        master=_integer(found.get(_IFLA_MASTER)),
     )
 
 

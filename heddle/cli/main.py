@@ -47,6 +47,7 @@ COMMANDS = {
     "trace": Command("trace", "say what would happen to a packet, stage by stage"),
     "drops": Command("drops", "why packets were dropped, by port"),
     "top": Command("top", "live traffic rates by port"),
+    "leaks": Command("leaks", "ways in which guests could learn of the physical network"),
     "doctor": Command("doctor", "what this kernel and machine can do"),
     "agent": Command("agent", "run the daemon of this host"),
 }

@@ -80,6 +80,9 @@ are explained in [drops.md](drops.md).""",
     "top": """\
 `from vm` is what the machine sent, `to vm` what it was sent. Without a terminal, tables follow each
 other.""",
+    "leaks": """\
+What it looks for, and how, is in [leaks.md](leaks.md). A capture on a busy host may miss frames,
+and then says how many.""",
     "agent": """\
 There is one agent per host; a second one says so and ends. It logs to standard error, when detached
 to `/var/lib/heddle/agent.log`. Traffic, ARP, DHCP and router advertisements go on while it is dead,

@@ -44,6 +44,7 @@ class Probe:
     port: int = 0
     ttl: int = _TTL
     payload: bytes = _PAYLOAD
+    source_port: int = _PORT  # of TCP and UDP
 
 
 def probe_frame(probe: Probe) -> bytes:
@@ -82,14 +83,22 @@ def arp_request(source_mac: bytes, source: str, target: str) -> bytes:
 
 def neighbor_solicitation(source_mac: bytes, source: str, target: str) -> bytes:
     """The same question over IPv6 (RFC 4861, 4.3), to the target's group."""
-    sender, asked = ipaddress.IPv6Address(source), ipaddress.IPv6Address(target)
+    asked = ipaddress.IPv6Address(target)
     group = ipaddress.IPv6Address(_SOLICITED_NODE + asked.packed[-3:])
     source_link_layer_option = bytes([1, 1]) + source_mac
     message = struct.pack("!BBHI16s", 135, 0, 0, 0, asked.packed) + source_link_layer_option
+    multicast = b"\x33\x33" + group.packed[-4:]
+    return icmpv6_frame(source_mac, multicast, source, str(group), message)
+
+
+def icmpv6_frame(
+    source_mac: bytes, destination_mac: bytes, source: str, destination: str, message: bytes
+) -> bytes:
+    """A message of neighbour discovery, its checksum field filled in."""
+    sender, group = ipaddress.IPv6Address(source), ipaddress.IPv6Address(destination)
     message = _with_checksum(message, 2, _pseudo_header(sender, group, Protocol.ICMPV6))
     header = _ipv6_header(sender, group, Protocol.ICMPV6, _ND_HOP_LIMIT, len(message))
-    multicast = b"\x33\x33" + group.packed[-4:]
-    return _ethernet(multicast, source_mac, _ETHERTYPE_IPV6) + header + message
+    return _ethernet(destination_mac, source_mac, _ETHERTYPE_IPV6) + header + message
 
 
 def checksum(data: bytes) -> int:
@@ -142,11 +151,13 @@ def _pseudo_header(source: IpAddress, destination: IpAddress, protocol: Protocol
 
 def _segment(probe: Probe, protocol: Protocol, pseudo_header: bytes) -> bytes:
     if protocol is Protocol.TCP:
-        header = struct.pack("!HHIIBBHHH", _PORT, probe.port, 1, 0, 5 << 4, _TCP_SYN, 0xFFFF, 0, 0)
+        header = struct.pack(
+            "!HHIIBBHHH", probe.source_port, probe.port, 1, 0, 5 << 4, _TCP_SYN, 0xFFFF, 0, 0
+        )
         return _with_checksum(header, 16, pseudo_header)
     if protocol is Protocol.UDP:
         length = 8 + len(probe.payload)
-        datagram = struct.pack("!HHHH", _PORT, probe.port, length, 0) + probe.payload
+        datagram = struct.pack("!HHHH", probe.source_port, probe.port, length, 0) + probe.payload
         # 0 would mean that there is none (RFC 768).
         return _with_checksum(datagram, 6, pseudo_header, instead_of_zero=0xFFFF)
     echo_request = 8 if protocol is Protocol.ICMP else 128

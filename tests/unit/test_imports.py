@@ -23,6 +23,7 @@ LAYERS = (
     {"applier"},
     {"hypervisor"},
     {"events"},
+    {"leaks"},
     {"agent"},
     {"cli"},
 )
