@@ -29,7 +29,6 @@ from heddle.paths import (
     agent_socket,
     host_name,
     settings_file,
-    store_file,
 )
 
 START_SECONDS = 30.0
@@ -63,19 +62,19 @@ async def _run(host: str, on_demand: bool) -> None:
     from heddle.agent.notifications import LinkNotifications
     from heddle.applier.applier import Applier
     from heddle.applier.linux import LinuxKernel
-    from heddle.applier.qos_settings import read_settings
     from heddle.compiler.fragment import Limits
     from heddle.datapath.loader import Datapath
     from heddle.events.records import event_decoder
     from heddle.hypervisor.machines import Machines
-    from heddle.store.sqlite import SqliteStore
+    from heddle.settings import read_settings
+    from heddle.store.open import open_store
 
     expect_many_objects()
     settings = read_settings(settings_file())
     with ExitStack() as stack:
         datapath = Datapath.load(host)
         stack.callback(datapath.close)
-        store = SqliteStore(store_file())
+        store = open_store(settings)
         stack.callback(store.close)
         drops = datapath.ring_buffer("events")
         stack.callback(drops.close)

@@ -21,9 +21,10 @@ class Facts:
     """The facts this agent knows. ``put`` and ``forget`` are cheap and touch
     one fact; ``flush`` writes what has changed since, in one transaction."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, host: str | None = None) -> None:
+        """Begins with what ``host`` has recorded earlier."""
         self._store = store
-        self._current: dict[Key, Fact] = dict(store.statuses())
+        self._current: dict[Key, Fact] = dict(store.statuses(host))
         self._unwritten: set[Key] = set()
         self._followers: set[_Follower] = set()
 

@@ -105,7 +105,7 @@ class Agent:
         self._on_demand = on_demand
         self._parts = parts
         self._control = ControlServer(self, socket_path)
-        self._facts = Facts(parts.store)
+        self._facts = Facts(parts.store, host)
         self._board = Board(self._facts, parts.index_of)
         self._advertiser = Advertiser(parts.send)
         self._kernel = KernelWork(host, parts.applier, parts.limits, parts.notifications)

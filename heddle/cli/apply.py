@@ -11,7 +11,6 @@ from heddle.agent.client import agent_pid
 from heddle.cli.options import add_timeout, describe, require_root
 from heddle.cli.progress import Progress
 from heddle.cli.waiting import applied, wait_for
-from heddle.paths import store_file
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,12 +32,12 @@ def run(arguments: argparse.Namespace) -> int:
     require_root("heddle apply")
     from heddle.cli.change import commit, print_plan, wanted_by
     from heddle.intent.topology import load_topology
-    from heddle.store.sqlite import SqliteStore
+    from heddle.store.open import open_store
 
     topology = load_topology(arguments.file)
     for warning in topology.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    with closing(SqliteStore(store_file())) as store:
+    with closing(open_store()) as store:
         if arguments.dry_run:
             print_plan(wanted_by(topology, store, running=False).plan)
             return 0

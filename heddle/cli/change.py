@@ -5,6 +5,8 @@ Imported by these commands only: it loads the intent model.
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +18,10 @@ from heddle.intent.topology import Topology
 from heddle.paths import host_name
 from heddle.store.interface import Snapshot, Store, Transaction
 
-_ATTEMPTS = 5  # when someone else commits between our reading and writing
+# When someone else commits between our reading and writing. Each attempt that
+# fails is another's success; the pause lets them not meet again and again.
+_ATTEMPTS = 30
+_PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ def commit(store: Store, decide: Callable[[], Wanted]) -> tuple[Wanted, int]:
         try:
             return wanted, _write(store, wanted)
         except ConflictError:
-            continue
+            time.sleep(random.uniform(0, _PAUSE_SECONDS))  # noqa: S311 (no secret)
     wanted = decide()
     return wanted, _write(store, wanted)
 

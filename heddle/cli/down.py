@@ -15,7 +15,8 @@ from heddle.cli.progress import Progress
 from heddle.cli.waiting import gone, wait_for
 from heddle.errors import NotFoundError
 from heddle.intent.names import PROJECT_ORIGIN
-from heddle.paths import host_name, pin_dir, store_file
+from heddle.paths import host_name, pin_dir
+from heddle.store.open import has_store
 
 if TYPE_CHECKING:
     from heddle.intent.model import AnyResource
@@ -59,9 +60,9 @@ def _remove(file: Path | None, progress: Progress, timeout: float) -> tuple[list
     and how many objects are left."""
     from heddle.cli.change import remove
     from heddle.intent.model import Kind
-    from heddle.store.sqlite import SqliteStore
+    from heddle.store.open import open_store
 
-    with closing(SqliteStore(store_file())) as store:
+    with closing(open_store()) as store:
         removed, revision = remove(store, _chooser(file))
         if file is not None and not removed and not file.exists():
             raise NotFoundError(f"{file}: no such file, and nothing here was made from it")
@@ -100,7 +101,7 @@ def _end_data_plane() -> None:
 
 def _nothing_here() -> bool:
     """Whether heddle was never used on this host, or has been removed."""
-    return agent_pid() is None and not store_file().exists() and not pin_dir(host_name()).exists()
+    return agent_pid() is None and not has_store() and not pin_dir(host_name()).exists()
 
 
 def _count(removed: list[AnyResource]) -> str:

@@ -16,7 +16,6 @@ from heddle.cli.progress import Progress
 from heddle.cli.table import render
 from heddle.cli.view import View, addresses
 from heddle.cli.waiting import ready, wait_for
-from heddle.paths import store_file
 
 if TYPE_CHECKING:
     from heddle.cli.change import Wanted
@@ -39,12 +38,12 @@ def run(arguments: argparse.Namespace) -> int:
     from heddle.cli.change import commit, print_plan, wanted_by
     from heddle.intent.model import Kind
     from heddle.intent.topology import load_topology
-    from heddle.store.sqlite import SqliteStore
+    from heddle.store.open import open_store
 
     topology = load_topology(arguments.file)
     for warning in topology.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    with Progress() as progress, closing(SqliteStore(store_file())) as store:
+    with Progress() as progress, closing(open_store()) as store:
         # What is wrong, or missing here, is said before anything is done.
         _prepare(wanted_by(topology, store, running=True))
         if agent_pid() is None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from heddle.errors import NotFoundError, OperationError
 from heddle.events.naming import PortNames
-from heddle.paths import host_name, store_file
-from heddle.store.reader import read_objects, read_statuses
+from heddle.paths import host_name
+from heddle.store.open import open_reader
 
 if TYPE_CHECKING:  # only root needs the data plane
     from heddle.datapath.flows import Usage
@@ -31,8 +31,9 @@ class View:
 
     def __init__(self) -> None:
         self._unread = _PARTS_OF_GROUPS
-        self.objects: list[Item] = read_objects(store_file(), without=self._unread)
-        self.statuses = read_statuses(store_file())
+        self._reader = open_reader()
+        self.objects: list[Item] = self._reader.objects(without=self._unread)
+        self.statuses = self._reader.statuses()
 
     @cached_property
     def by_id(self) -> dict[str, Item]:
@@ -113,7 +114,7 @@ class View:
 
     def of_kind(self, kind: str) -> list[Item]:
         if kind in self._unread and kind not in self._by_kind:
-            self._by_kind[kind] = read_objects(store_file(), kind)
+            self._by_kind[kind] = self._reader.objects(kind)
         return self._by_kind.get(kind, [])
 
     def status(self, item: Item) -> Item:

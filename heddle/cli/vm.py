@@ -14,7 +14,7 @@ from heddle.cli.table import render, render_json
 from heddle.cli.view import Item, View, addresses
 from heddle.cli.waiting import Missing, in_state, ready, wait_for
 from heddle.errors import RequestError
-from heddle.paths import state_dir, store_file
+from heddle.paths import state_dir
 
 _BYTES_PER_MEGABYTE = 1 << 20
 
@@ -177,9 +177,9 @@ def _console(machine: StoredMachine) -> None:
 
 def _want(machine: StoredMachine, **wanted: bool | str) -> int:
     from heddle.cli.change import set_machine
-    from heddle.store.sqlite import SqliteStore
+    from heddle.store.open import open_store
 
-    with closing(SqliteStore(store_file())) as store:
+    with closing(open_store()) as store:
         return set_machine(store, machine.id, **wanted)
 
 

@@ -108,6 +108,10 @@ def open_for_reading(path: Path) -> sqlite3.Connection | None:
     if not path.exists():
         return None
     connection = _connect(f"{path.absolute().as_uri()}?mode=ro")
+    if not _is_readable(connection):
+        # A writer died, and its log has to be recovered: that takes writing.
+        connection.close()
+        connection = _connect(f"{path.absolute().as_uri()}?mode=rw")
     try:
         if _version(connection) == 0:  # made, but its first transaction never finished
             connection.close()
@@ -117,6 +121,14 @@ def open_for_reading(path: Path) -> sqlite3.Connection | None:
         connection.close()
         raise
     return connection
+
+
+def _is_readable(connection: sqlite3.Connection) -> bool:
+    try:
+        _version(connection)
+    except sqlite3.OperationalError as error:
+        return error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY
+    return True
 
 
 def _connect(uri: str) -> sqlite3.Connection:

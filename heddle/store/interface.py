@@ -1,5 +1,4 @@
-"""What heddle needs from a store. SQLite implements it for one host; etcd can
-for many.
+"""What heddle needs from a store. SQLite implements it for one host, etcd for many.
 
 Intent is a set of objects with one revision counter for the whole store. Facts
 (status, placement) are kept beside it and never mixed into it.
@@ -68,9 +67,11 @@ class Store(Protocol):
         ...
 
     def put_status(self, statuses: Mapping[tuple[str, str], Mapping[str, Any] | None]) -> None:
-        """Record facts by (kind, id); None forgets one."""
+        """Record facts of this host by (kind, id); None forgets one."""
         ...
 
-    def statuses(self) -> dict[tuple[str, str], dict[str, Any]]: ...
+    def statuses(self, host: str | None = None) -> dict[tuple[str, str], dict[str, Any]]:
+        """Facts by (kind, id): those that one host recorded, or all."""
+        ...
 
     def close(self) -> None: ...

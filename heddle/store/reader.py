@@ -9,9 +9,51 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from heddle.store.database import medium, open_for_reading
+
+
+class Reader(Protocol):
+    """What read commands need of a store. StoreError when reading fails."""
+
+    def objects(
+        self, kind: str | None = None, *, without: Sequence[str] = ()
+    ) -> list[dict[str, Any]]:
+        """All objects, or those of one kind, ordered by kind and name;
+        ``without`` names kinds to leave out."""
+        ...
+
+    def statuses(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """All recorded facts by (kind, id)."""
+        ...
+
+    def revision(self) -> int:
+        """The revision of the last change of intent; 0 before the first."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class SqliteReader:
+    """Reads the file of one host; a file that is not there is an empty store."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def objects(
+        self, kind: str | None = None, *, without: Sequence[str] = ()
+    ) -> list[dict[str, Any]]:
+        return read_objects(self._path, kind, without=without)
+
+    def statuses(self) -> dict[tuple[str, str], dict[str, Any]]:
+        return read_statuses(self._path)
+
+    def revision(self) -> int:
+        return read_revision(self._path)
+
+    def close(self) -> None:
+        """Nothing is kept open."""
 
 
 def read_objects(

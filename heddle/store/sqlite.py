@@ -13,16 +13,14 @@ import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from heddle.errors import ConflictError, StoreError
-from heddle.intent.model import MODELS, AnyResource, Kind
+from heddle.errors import ConflictError
+from heddle.intent.model import AnyResource, Kind
 from heddle.store.database import medium, open_database
 from heddle.store.interface import Change, CompactedError, Snapshot, Transaction
+from heddle.store.stamps import next_value, now, parse
 
 WATCH_INTERVAL_S = 0.02
 CHANGES_KEPT = 50_000
@@ -107,7 +105,8 @@ class SqliteStore:
             self._facts.executemany("INSERT OR REPLACE INTO statuses VALUES (?, ?, ?)", put)
             self._facts.executemany("DELETE FROM statuses WHERE kind = ? AND id = ?", forget)
 
-    def statuses(self) -> dict[tuple[str, str], dict[str, Any]]:
+    def statuses(self, host: str | None = None) -> dict[tuple[str, str], dict[str, Any]]:
+        """Facts by (kind, id); all are of the one host that has this store."""
         with self._transaction(self._facts, "DEFERRED"):
             rows = self._facts.execute("SELECT kind, id, value FROM statuses").fetchall()
         return {(kind, object_id): json.loads(value) for kind, object_id, value in rows}
@@ -138,24 +137,15 @@ class SqliteStore:
             )
 
     def _put_all(self, transaction: Transaction) -> Iterator[_LogEntry]:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        at = now()
         for resource in transaction.put:
             key = (resource.kind.value, resource.id)
             row = self._connection.execute(_GET_OBJECT, key).fetchone()
-            value = self._next_value(resource, row[0] if row else None, now)
+            old = self._parse(key[0], row[0]) if row else None
+            value = next_value(resource, old, row[0] if row else "", at)
             if value is not None:
                 self._connection.execute(_PUT_OBJECT, (*key, value))
                 yield (*key, value)
-
-    def _next_value(self, resource: AnyResource, stored: str | None, now: str) -> str | None:
-        """What to store for the resource; None when that is stored already."""
-        created, revision_number = now, 0
-        if stored is not None:
-            old = self._parse(resource.kind.value, stored)
-            created, revision_number = old.created_at, old.revision_number
-            if _stamped(resource, created, old.updated_at, revision_number) == stored:
-                return None
-        return _stamped(resource, created, now, revision_number + 1)
 
     def _delete_all(self, transaction: Transaction) -> Iterator[_LogEntry]:
         for kind, object_id in transaction.delete:
@@ -203,19 +193,7 @@ class SqliteStore:
         return Change(revision, Kind(kind), object_id, resource)
 
     def _parse(self, kind: str, value: str) -> AnyResource:
-        try:
-            return MODELS[Kind(kind)].model_validate_json(value)
-        except (ValueError, ValidationError) as error:
-            raise StoreError(
-                f"store {self._path}: holds a {kind} that can't be read; it was written by "
-                "another version of heddle or damaged: restore it from a copy, or move it away "
-                "and apply the topology files again"
-            ) from error
-
-
-def _stamped(resource: AnyResource, created: str, updated: str, revision_number: int) -> str:
-    stamps = {"created_at": created, "updated_at": updated, "revision_number": revision_number}
-    return resource.model_copy(update=stamps).model_dump_json()
+        return parse(kind, value, f"store {self._path}")
 
 
 def _counter(connection: sqlite3.Connection, name: str) -> int:

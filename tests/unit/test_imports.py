@@ -17,6 +17,7 @@ PACKAGE = Path(heddle.__file__).parent
 LAYERS = (
     {"errors", "paths"},
     {"intent"},
+    {"settings"},
     {"store"},
     {"compiler"},
     {"datapath"},

@@ -1,0 +1,1 @@
+"""etcd as the store of many hosts: client, layout of keys, commits, following."""

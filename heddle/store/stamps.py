@@ -1,0 +1,42 @@
+"""What a store fills in when it writes an object, and when there is nothing to write."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from heddle.errors import StoreError
+from heddle.intent.model import MODELS, AnyResource, Kind
+
+
+def now() -> str:
+    """The time as objects carry it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def next_value(resource: AnyResource, old: AnyResource | None, stored: str, at: str) -> str | None:
+    """What to store for the resource, given what is stored (``old``, and the
+    same as JSON); None when that is no different."""
+    if old is None:
+        return _stamped(resource, at, at, 1)
+    if _stamped(resource, old.created_at, old.updated_at, old.revision_number) == stored:
+        return None
+    return _stamped(resource, old.created_at, at, old.revision_number + 1)
+
+
+def parse(kind: str, value: str | bytes, store: str) -> AnyResource:
+    """An object from its JSON; ``store`` names the store in the StoreError."""
+    try:
+        return MODELS[Kind(kind)].model_validate_json(value)
+    except (ValueError, KeyError, ValidationError) as error:
+        raise StoreError(
+            f"{store}: holds a {kind} that can't be read; it was written by "
+            "another version of heddle or damaged: restore it from a copy, or move it away "
+            "and apply the topology files again"
+        ) from error
+
+
+def _stamped(resource: AnyResource, created: str, updated: str, revision_number: int) -> str:
+    stamps = {"created_at": created, "updated_at": updated, "revision_number": revision_number}
+    return resource.model_copy(update=stamps).model_dump_json()
