@@ -138,10 +138,13 @@ class EtcdCluster:
                         raise AssertionError("\n".join([str(error), *logs])) from error
 
     def clear(self) -> None:
-        """Forget everything of heddle's."""
+        """Forget everything of heddle's, the past as well."""
         with closing(EtcdClient(self.settings)) as client:
             root = ROOT.encode()
-            client.overwrite([messages.delete(root, messages.end_of(root))])
+            client.overwrite(
+                [messages.delete(root, messages.end_of(root)), messages.put(b"/", b"")]
+            )
+        self.compact()
 
     def compact(self) -> int:
         """Forget the past; return the revision up to which."""
