@@ -33,8 +33,9 @@ _PAUSE_SECONDS = 0.1  # between two rounds over the members
 _UNAVAILABLE = 14  # gRPC's status code
 
 _LOG_IN_AGAIN = ("invalid auth token", "revision of auth store is old")
+_OUT_OF_SPACE = "database space exceeded"
 _REMEDIES = {
-    "database space exceeded": "etcd is out of space (alarm NOSPACE); compact and defragment it, "
+    _OUT_OF_SPACE: "etcd is out of space (alarm NOSPACE); compact and defragment it, "
     "or raise its quota, then `etcdctl alarm disarm`",
     "user name is empty": "etcd wants a user: give user and password_file in [store] of the "
     "settings",
@@ -48,6 +49,11 @@ _REMEDIES = {
 
 class UnsureError(StoreError):
     """A write was sent, its answer was lost: it may have happened."""
+
+
+class OutOfSpaceError(UnsureError):
+    """etcd has no space. The write that is the first to find out is carried
+    out all the same (etcd 3.4, apply.go, quotaApplierV3)."""
 
 
 class EtcdClient:
@@ -160,7 +166,8 @@ class EtcdClient:
         if "has been compacted" in text:
             return CompactedError(f"{self.name}: {text}; take a new snapshot")
         remedy = next((r for words, r in _REMEDIES.items() if words in text), "")
-        return StoreError(f"{self.name}: {remedy} ({text})" if remedy else f"{self.name}: {text}")
+        kind = OutOfSpaceError if text.endswith(_OUT_OF_SPACE) else StoreError
+        return kind(f"{self.name}: {remedy} ({text})" if remedy else f"{self.name}: {text}")
 
     # ---- connections -----------------------------------------------------
 

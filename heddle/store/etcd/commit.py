@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from heddle.errors import ConflictError
 from heddle.intent.claims import Claim, claims_of, describe
 from heddle.intent.model import AnyResource, Kind
-from heddle.store.etcd.client import EtcdClient, UnsureError
+from heddle.store.etcd.client import EtcdClient, OutOfSpaceError, UnsureError
 from heddle.store.etcd.journal import (
     BYTES_MAX,
     STEPS_MAX,
@@ -101,8 +101,11 @@ def _write(client: EtcdClient, name: str, draft: _Draft, expected: int | None) -
     ]
     try:
         answer = client.transaction(conditions, [*steps, put(HEAD, name.encode())])
-    except UnsureError:
-        return happened(client, name, draft.head)
+    except UnsureError as error:
+        revision = happened(client, name, draft.head)
+        if revision is None and isinstance(error, OutOfSpaceError):
+            raise
+        return revision
     return answer.revision if answer.succeeded else None
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
 from heddle.errors import StoreError
-from heddle.store.etcd.client import EtcdClient, UnsureError
+from heddle.store.etcd.client import EtcdClient, OutOfSpaceError, UnsureError
 from heddle.store.etcd.layout import HEAD, JOURNALS, PENDING, journal_key, journal_prefix
 from heddle.store.etcd.messages import (
     KeyValue,
@@ -54,8 +54,10 @@ def write_large(client: EtcdClient, commit: str, writes: Writes, head: int) -> b
     conditions = [is_absent(PENDING), is_of(HEAD, head), is_present(journal_key(commit, 0))]
     try:
         decided = client.transaction(conditions, [put(PENDING, begins)]).succeeded
-    except UnsureError:
+    except UnsureError as error:
         decided = _is_decided(client, commit, head)
+        if not decided and isinstance(error, OutOfSpaceError):
+            raise
     if not decided:
         _forget(client, commit)
         return False
@@ -85,6 +87,8 @@ def carry_out(client: EtcdClient) -> None:
             return
         try:
             _step(client, found[0])
+        except OutOfSpaceError:
+            raise
         except UnsureError:
             continue  # a look at PENDING tells what became of it
 
