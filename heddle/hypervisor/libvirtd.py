@@ -16,6 +16,7 @@ import signal
 import stat
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,15 +45,18 @@ _PRIVATE_FOLDERS = (
     "var/lib/libvirt",
     "var/log/libvirt",
 )
-_IN_MOUNT_NAMESPACE = ["unshare", "--mount", "--propagation", "unchanged", "sh", "-ec"]
+_IN_NAMESPACES = ["unshare", "--mount", "--uts", "--propagation", "unchanged", "sh", "-ec"]
 # In a chroot nothing is mounted at /, so the namespace's own root is looked for.
 _BIND_AND_RUN = """
 mount --make-rslave / 2>/dev/null || nsenter --mount=/proc/self/ns/mnt mount --make-rslave /
+[ -z "$1" ] || echo "$1" >/proc/sys/kernel/hostname
+shift
 while [ "$1" != -- ]; do mount --bind "$1" "$2"; shift 2; done
 shift
 exec "$@"
 """
 _QEMU_SETTINGS = "etc/libvirt/qemu.conf"
+_DAEMON_SETTINGS = "etc/libvirt/libvirtd.conf"
 _MOUNTS = Path("/proc/self/mountinfo")  # the fifth word of a line is the mount point
 
 # libvirt would print every error to stderr beside raising it.
@@ -178,19 +182,25 @@ def _start() -> None:
         return
     run_dir = paths.run_dir()
     _open_kvm_to_qemu()
-    prefix = _with_mounts([*_private_folders(root), *_chroot_settings(root)])
+    mounts = [*_private_folders(root), *_chroot_settings(root)]
+    if root is not None:
+        _write_private_settings(root)
+    prefix = _with_mounts(mounts, paths.host_name() if root is not None else "")
     for daemon, options in _OPTIONS.items():
         pid_file = run_dir / f"{daemon}.pid"
         if _alive(pid_file) is None:
-            _run([*prefix, daemon, "--daemon", "--pid-file", str(pid_file), *options])
+            listen = ["--listen"] if daemon == "libvirtd" and _listens(root) else []
+            command = [daemon, "--daemon", "--pid-file", str(pid_file), *options, *listen]
+            _run([*prefix, *command])
 
 
-def _with_mounts(mounts: list[tuple[Path, Path]]) -> list[str]:
-    """What to put before a command that shall see each first path at the second."""
+def _with_mounts(mounts: list[tuple[Path, Path]], name: str) -> list[str]:
+    """What to put before a command that shall see each first path at the second, on a
+    host of that name, if it is not empty."""
     if not mounts:
         return []
     pairs = [str(path) for pair in mounts for path in pair]
-    return [*_IN_MOUNT_NAMESPACE, _BIND_AND_RUN, "sh", *pairs, "--"]
+    return [*_IN_NAMESPACES, _BIND_AND_RUN, "sh", name, *pairs, "--"]
 
 
 def _private_folders(root: Path | None) -> Iterator[tuple[Path, Path]]:
@@ -200,6 +210,23 @@ def _private_folders(root: Path | None) -> Iterator[tuple[Path, Path]]:
         private.mkdir(parents=True, exist_ok=True)
         public.mkdir(parents=True, exist_ok=True)
         yield private, public
+
+
+def _write_private_settings(root: Path) -> None:
+    """Tell this host from others on the machine: libvirt moves no domain to a host
+    that seems to be the same. What a lab has written stays."""
+    settings = root / _DAEMON_SETTINGS
+    if not settings.exists():
+        number = uuid.uuid5(uuid.NAMESPACE_DNS, paths.host_name())
+        settings.write_text(f'host_uuid = "{number}"\n')
+
+
+def _listens(root: Path | None) -> bool:
+    """Whether the daemon's settings want it to take connections of other hosts."""
+    settings = (root or Path("/")) / _DAEMON_SETTINGS
+    with contextlib.suppress(OSError):
+        return root is not None and "listen_tcp = 1" in settings.read_text()
+    return False
 
 
 def _chroot_settings(root: Path | None) -> Iterator[tuple[Path, Path]]:

@@ -69,6 +69,11 @@ class Machines:
         others = {name: spec for name, spec in specs.items() if name not in vms}
         return self._containers.reconcile(others) | self._vms.reconcile(vms)
 
+    def definition(self, spec: MachineSpec) -> str:
+        """What libvirt must be told of a VM that comes from another host. Raises
+        HypervisorError when this host can't have it, and says why."""
+        return self._vms.definition(spec)
+
     def retry(self) -> None:
         """Let the next ``reconcile`` try at once what failed before."""
         self._containers.retry()

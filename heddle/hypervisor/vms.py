@@ -32,6 +32,7 @@ from heddle.hypervisor.domain import (
 from heddle.hypervisor.images import TINY, boot_disk, boot_tiny, check_reachable
 from heddle.hypervisor.interfaces import is_deserted, is_there
 from heddle.hypervisor.libvirtd import connect, ensure_libvirtd, libvirt_errors
+from heddle.hypervisor.memory import check_memory
 from heddle.hypervisor.status import MachineStatus
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,18 @@ class VirtualMachines:
             if spec.moving != "in":  # the other host tells how it is
                 statuses[name] = self._reconcile_one(spec, marks.get(spec.id))
         return statuses
+
+    def definition(self, spec: MachineSpec) -> str:
+        """What a machine that comes from another host will be here. Starts libvirt
+        where it does not run. HypervisorError when this host can't have it."""
+        for nic in spec.nics:
+            if not is_there(nic.device):
+                raise HypervisorError(f"machine {spec.name} has no link {nic.device} here yet")
+        check_memory(spec, self._host)
+        self._connected_marks(start=True)
+        xml = self._definition_of(spec, None)
+        assert xml is not None  # without a mark it is never current
+        return xml
 
     def retry(self) -> None:
         self._backoff.forget()
@@ -197,18 +210,24 @@ class VirtualMachines:
         """The domain of ``spec``, defined anew where its definition is not current."""
         assert self._connection is not None
         before = _definition(self._lookup(spec.id)) if mark else None
+        xml = self._definition_of(spec, before, mark)
+        return self._lookup(spec.id) if xml is None else self._connection.defineXML(xml)
+
+    def _definition_of(
+        self, spec: MachineSpec, before: str | None, mark: Mark | None = None
+    ) -> str | None:
+        """The definition of a machine, None if ``mark`` is that of it."""
         boot = _boot_of(spec, before)
         placement = Placement(self._host, accelerator(), console_log(spec.name))
         xml = domain_xml(spec, boot, placement)
-        wanted = read_mark(xml)
-        if mark is not None and mark == wanted:
-            return self._lookup(spec.id)
+        if mark is not None and mark == read_mark(xml):
+            return None
         for file in (boot.kernel, boot.initramfs, boot.disk):
             if file is not None:
                 check_reachable(file)
         self._refuse_foreign(spec)
         placement.console_log.parent.mkdir(parents=True, exist_ok=True)
-        return self._connection.defineXML(xml)
+        return xml
 
     def _refuse_foreign(self, spec: MachineSpec) -> None:
         """Never define over a domain that is not ours."""
