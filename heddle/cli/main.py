@@ -44,6 +44,7 @@ COMMANDS = {
     "show": Command("show", "list objects with their state"),
     "exec": Command("exec_", "run a command in a machine"),
     "vm": Command("vm", "list, start, stop and enter virtual machines"),
+    "clone": Command("clone", "run a second copy of networks and all that is in them"),
     "trace": Command("trace", "say what would happen to a packet, stage by stage"),
     "drops": Command("drops", "why packets were dropped, by port"),
     "top": Command("top", "live traffic rates by port"),
