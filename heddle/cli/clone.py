@@ -31,7 +31,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "other. What is called web is called NAME-web in the copy. Disks of VMs are copied, for\n"
         "which these VMs must be off. Security groups and QoS policies are shared.",
         ("heddle clone web db --as test", "a copy of two networks"),
-        ("heddle exec test-vm0 -- ip addr", "its machines have names of their own"),
         ("heddle clone --remove test", "take it away again"),
     )
     parser.add_argument("networks", metavar="NETWORK", nargs="*", help="name of a network")
