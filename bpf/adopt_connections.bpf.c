@@ -51,7 +51,7 @@ __noinline int adopt(struct __sk_buff *skb, __u32 offset)
 {
 	struct packet *packet = packet_in_hand();
 	struct adoption *room = (struct adoption *)scratch();
-	struct port *from;
+	struct port *payer;
 
 	_Static_assert(sizeof(*room) <= SCRATCH_BYTES, "an adoption fits the scratch space");
 	if (!packet || !room ||
@@ -63,8 +63,8 @@ __noinline int adopt(struct __sk_buff *skb, __u32 offset)
 		end_connection(&packet->key, &packet->other);
 		return 1;
 	}
-	from = find_port(packet->key.ifindex);
-	fill_flow(&room->fresh, &room->record, from ? from->counter_slot : 0);
+	payer = find_port(payer_of(packet->key.ifindex, room->record.other_ifindex));
+	fill_flow(&room->fresh, &room->record, payer ? payer->counter_slot : 0);
 	if (put_connection(packet, &room->fresh, bpf_ktime_get_ns()))
 		return 0;
 	if (room->record.role == FLOW_OPENER)

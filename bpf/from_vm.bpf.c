@@ -41,7 +41,7 @@ static __always_inline int run_stages(struct __sk_buff *skb, struct packet *pack
 	outcome = stage_answer(skb, packet, from);
 	if (outcome != OUTCOME_NEXT)
 		return outcome;
-	outcome = stage_switch(packet, from);
+	outcome = stage_switch(packet);
 	if (outcome == OUTCOME_NEXT)
 		outcome = stage_route(packet);
 	outcome = stage_policy(skb, packet, outcome);
@@ -68,7 +68,8 @@ static __always_inline int finish(struct __sk_buff *skb, struct packet *packet,
 	case OUTCOME_ANSWER:
 		return deliver_back(skb, packet, from);
 	case OUTCOME_PORT: {
-		int verdict = deliver_to_port(skb, packet, from);
+		int verdict = is_zone(packet->to_ifindex) ? deliver_to_host(skb, packet, from) :
+							    deliver_to_port(skb, packet, from);
 
 		if (!packet->drop_reason)
 			return verdict;
@@ -85,6 +86,23 @@ static __always_inline int finish(struct __sk_buff *skb, struct packet *packet,
 		return TC_ACT_SHOT;
 	}
 	return finish_drop(skb, packet, from);
+}
+
+/* The machine of a port that stands by runs here from its first frame on. */
+static __always_inline void note_active(__u32 ifindex)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct active_event *event;
+
+	if (bpf_map_update_elem(&active_ports, &ifindex, &now, BPF_NOEXIST))
+		return;
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event)
+		return; /* active_ports tells as well */
+	event->kind = EVENT_ACTIVE;
+	event->ifindex = ifindex;
+	event->time = now;
+	bpf_ringbuf_submit(event, 0);
 }
 
 /* The slow path: decide about a packet that no valid flow knows. */
@@ -104,8 +122,12 @@ __noinline int decide(struct __sk_buff *skb, struct packet *packet)
 		verdict = finish_drop(skb, packet, NULL);
 	} else {
 		packet->network = from->network;
-		packet->epoch = current_epoch(from->network % EPOCH_SLOTS);
+		packet->mtu = from->mtu;
+		packet->epoch_slot = from->network % EPOCH_SLOTS;
+		packet->epoch = current_epoch(packet->epoch_slot);
 		packet->frame_bytes = skb->len;
+		if (from->flags & PORT_STANDBY && !packet->trace)
+			note_active(packet->key.ifindex);
 		if (!packet->trace && !packet->is_shaped)
 			count(from->counter_slot, FROM_VM, skb->len);
 		verdict = finish(skb, packet, from, run_stages(skb, packet, from));
@@ -115,21 +137,56 @@ __noinline int decide(struct __sk_buff *skb, struct packet *packet)
 	return verdict;
 }
 
+/* Whoever was to get it left while the frame was queued. */
+static __always_inline int drop_shaped(struct __sk_buff *skb, struct packet *packet, __u32 device,
+				       enum drop_reason reason)
+{
+	__builtin_memset(packet, 0, sizeof(*packet));
+	packet->key.ifindex = packet->device = device;
+	drop(packet, STAGE_DELIVER, reason);
+	account_drop(skb, packet);
+	return TC_ACT_SHOT;
+}
+
+static __always_inline int leave_shaper_to_port(struct __sk_buff *skb, struct packet *packet,
+						__u32 ifindex)
+{
+	struct port *to = find_port(ifindex);
+
+	if (!to)
+		return drop_shaped(skb, packet, ifindex, DROP_NO_NEIGHBOR);
+	return redirect_to(ifindex, delivers_to_peer(to));
+}
+
+static __always_inline int leave_shaper_to_host(struct __sk_buff *skb, struct packet *packet,
+						__u32 host, __u32 network)
+{
+	struct this_host *here = find_this_host();
+	struct vtep *vtep = find_vtep(host);
+
+	if (!vtep || !here || !here->tunnel_ifindex)
+		return drop_shaped(skb, packet, skb->ifindex, DROP_NO_VTEP);
+	return send_to_host(skb, vtep, here->tunnel_ifindex, network);
+}
+
 /* What the shaper let pass has been decided about: on to its destination. Only
  * what is flooded goes through the stages again, for its receivers. */
 static __always_inline int leave_shaper(struct __sk_buff *skb, struct packet *packet)
 {
-	__u32 ifindex = skb->mark & ~SHAPED_MARK_MASK;
-	struct port *to = find_port(ifindex);
+	__u32 mark = skb->mark, host = skb->tc_index;
 
-	skb->mark = skb->priority = 0; /* which is no class of the receiver's qdisc */
-	if (to)
-		return redirect_to(ifindex, delivers_to_peer(to));
-	__builtin_memset(packet, 0, sizeof(*packet));
-	packet->key.ifindex = packet->device = ifindex;
-	drop(packet, STAGE_DELIVER, DROP_NO_NEIGHBOR); /* it left while the frame was queued */
-	account_drop(skb, packet);
-	return TC_ACT_SHOT;
+	/* Neither is for a class of the receiver's qdisc or the underlay's routes. */
+	skb->mark = skb->priority = skb->tc_index = 0;
+	if ((mark & SHAPED_MARK_MASK) == SHAPED_TUNNEL_MARK)
+		return leave_shaper_to_host(skb, packet, host, mark & ~SHAPED_MARK_MASK);
+	return leave_shaper_to_port(skb, packet, mark & ~SHAPED_MARK_MASK);
+}
+
+static __always_inline bool is_leaving_shaper(const struct __sk_buff *skb)
+{
+	__u32 kind = skb->mark & SHAPED_MARK_MASK;
+
+	return kind == SHAPED_MARK || kind == SHAPED_TUNNEL_MARK;
 }
 
 /* The device that the frame came from at first. */
@@ -150,7 +207,7 @@ int from_vm(struct __sk_buff *skb)
 
 	if (!packet)
 		return TC_ACT_SHOT;
-	if ((skb->mark & SHAPED_MARK_MASK) == SHAPED_MARK)
+	if (is_leaving_shaper(skb))
 		return leave_shaper(skb, packet);
 	__builtin_memset(packet, 0, PARSED_BYTES);
 	packet->key.ifindex = packet->device = sender_of(skb);
@@ -161,8 +218,12 @@ int from_vm(struct __sk_buff *skb)
 			stage_fragment(skb, packet);
 		flow = stage_flow(packet);
 		if (flow && !trace_of(skb) &&
-		    (packet->decisions[STAGE_FLOW] == DECISION_FLOW_HIT || track()))
-			return forward(skb, flow);
+		    (packet->decisions[STAGE_FLOW] == DECISION_FLOW_HIT || track())) {
+			int verdict = forward(skb, packet, flow);
+
+			if (verdict >= 0)
+				return verdict;
+		}
 	}
 	return decide(skb, packet);
 }

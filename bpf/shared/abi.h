@@ -138,7 +138,7 @@ enum port_flag {
 	PORT_OPEN = 16, /* port security is off: neither guard nor security groups */
 	PORT_SHAPED_TO_VM = 32, /* its device has a qdisc that must be passed */
 	PORT_DSCP = 64, /* mark what the VM sends with port.dscp */
-	PORT_STANDBY = 128, /* its VM is being moved here: the first frame makes an event */
+	PORT_STANDBY = 128, /* its VM is being moved here: its first frame makes an event */
 };
 
 enum route_kind {
@@ -194,6 +194,7 @@ enum tunnel_limits {
 	ENVELOPE_FORWARDED_ONCE = 0x80000,
 	ENVELOPE_FORWARDED_TWICE = 0x400000,
 	TUNNEL_FORWARDS_MAX = 3,
+	HOSTS_MAX = 65535,
 	GROUP_HOSTS = 0x10000, /* from here on the numbers of vteps are those of multicast groups */
 };
 
@@ -233,6 +234,7 @@ struct mac_key {
 struct endpoint {
 	__u32 kind; /* enum endpoint_kind */
 	__u32 target;
+	__u32 standby; /* ifindex of the port here that takes over from a remote one, 0: none */
 };
 
 /* ---- addresses: (network, IP address) -> who has it -------------------- */
@@ -331,6 +333,10 @@ struct this_host {
 	__u32 tunnel_ifindex; /* of the VXLAN device; 0: no other host can be reached */
 };
 
+enum vtep_flag {
+	VTEP_FOREIGN = 1, /* no heddle: knows no ENVELOPE_ bits */
+};
+
 /* By number of a host: where envelopes for it go. */
 struct vtep {
 	__u8 address[ADDRESS_BYTES]; /* its own, that of a relay, or a multicast group */
@@ -338,7 +344,7 @@ struct vtep {
 	__u32 relayed_to; /* the host's number when the address is a relay's, else 0 */
 	__u16 mtu; /* largest IP packet in an envelope that passes; 0: any, not measured */
 	__u8 ip_version; /* of the underlay */
-	__u8 pad;
+	__u8 flags; /* enum vtep_flag */
 };
 
 /* Underlay address -> number of the host. Others may not send envelopes. */
@@ -527,27 +533,30 @@ struct flow {
 	/* What a hit reads. */
 	__u8 received_macs[2 * MAC_BYTES]; /* destination, source: as in the frame */
 	__u8 sent_macs[2 * MAC_BYTES];
-	__u32 ifindex; /* deliver to; 0: not decided yet */
+	__u32 ifindex; /* deliver to, or TUNNEL_ZONE | VNI; 0: not decided yet */
 	__u32 epoch;
-	__u32 from_slot; /* counter slots of both ends */
+	__u32 from_slot; /* counter slots of both ends; from the tunnel both the receiver's */
 	__u32 to_slot;
 	__u32 shaper; /* ifindex to send it through, 0: none */
+	__u32 tunnel; /* ifindex of the VXLAN device, 0: to a port of this host */
+	__u32 to_host; /* number of the host that has the port, */
+	__u32 to_network; /* and the VNI in which it is sent there */
 	__u16 epoch_slot;
 	__u16 mtu;
 	__u16 flags; /* enum flow_flag */
 	__u8 hops; /* routers passed, so much is taken off the TTL; 0: switched */
 	__u8 dscp;
-	__u32 policy_epoch; /* under which the rules were looked up */
 	/* What a hit writes. */
 	__u64 used_at; /* ns of CLOCK_MONOTONIC, some ms coarse */
 	__u64 packets;
 	__u64 bytes;
 	/* The connection. A reply's entry knows its role and the other end alone. */
-	__u32 other_ifindex; /* of the entry of the other direction */
+	__u32 other_ifindex; /* of the entry of the other direction, or TUNNEL_ZONE | VNI */
+	__u32 policy_epoch; /* under which the rules were looked up */
 	__u8 role; /* enum flow_role */
 	__u8 state; /* enum connection_state */
 	__u8 connection_flags; /* enum connection_flag */
-	__u8 pad;
+	__u8 pad[5];
 	__u32 from_rule; /* numbers of the rules that allow it at both ends; 0: */
 	__u32 to_rule; /* none was needed */
 	__u64 opened_at; /* ns */

@@ -32,7 +32,25 @@ static __always_inline bool has_pair(__u32 ifindex, const __u8 *mac, const __u8 
 	return version && *version == (is_mapped(address) ? 4 : 6);
 }
 
-/* Was the address heard from a port that still may use it? */
+/* Has the network members of which only their frames tell who they are? */
+static __always_inline bool learns(__u32 network)
+{
+	struct tunnel_network *found = find_tunnel_network(network);
+
+	return found && found->flags & TUNNEL_LEARN;
+}
+
+/* A port that stands by has its addresses at another host until it is active. */
+static __always_inline bool is_own_neighbor(const struct packet *packet,
+					    const struct neighbor *neighbor)
+{
+	if (neighbor->kind == ENDPOINT_REMOTE)
+		return same_mac(neighbor->mac, source_mac(packet));
+	return neighbor->kind == ENDPOINT_PORT && neighbor->target == packet->key.ifindex;
+}
+
+/* Was the address heard from a port that still may use it? Of other hosts' ports
+ * their host knows. */
 __noinline int is_learned(struct address_key *wanted)
 {
 	struct address_key key;
@@ -43,6 +61,8 @@ __noinline int is_learned(struct address_key *wanted)
 		return false;
 	key = *wanted;
 	heard = bpf_map_lookup_elem(&learned_addresses, &key);
+	if (heard && heard->kind == ENDPOINT_REMOTE)
+		return !!find_vtep(heard->target);
 	port = heard ? find_port(heard->target) : NULL;
 	return port && port->network == key.network &&
 	       has_pair(heard->target, heard->mac, key.address);
@@ -74,11 +94,13 @@ static __always_inline struct endpoint *find_endpoint(struct packet *packet, __u
 	if (endpoint)
 		return endpoint;
 	endpoint = bpf_map_lookup_elem(&learned_macs, &key);
-	port = endpoint ? find_port(endpoint->target) : NULL;
-	if (!port || port->network != network)
+	if (!endpoint)
 		return NULL;
 	packet->is_movable = true;
-	return endpoint;
+	if (endpoint->kind == ENDPOINT_REMOTE)
+		return find_vtep(endpoint->target) ? endpoint : NULL;
+	port = find_port(endpoint->target);
+	return port && port->network == network ? endpoint : NULL;
 }
 
 /* The sender has announced an address, which the guard found that it may use.

@@ -31,6 +31,9 @@ enum outcome {
 	OUTCOME_CONSUMED, /* taken note of, nothing to send */
 	OUTCOME_PORT, /* to packet->to_ifindex */
 	OUTCOME_FLOOD, /* to every other port of the network */
+	OUTCOME_RELAY, /* the envelope is addressed anew: send it back into the tunnel */
+	OUTCOME_PROBE, /* it probes the path between two hosts */
+	OUTCOME_MOVED, /* its port is at packet->to_host now */
 	OUTCOME_SERVE, /* for an address of heddle's own: answered once the sender may ask */
 };
 
@@ -54,24 +57,28 @@ struct packet {
 	__u32 cached_ifindex;
 	__u32 device; /* ifindex of the device it came from */
 	__u32 from_host; /* number of the host that sent the envelope, 0: it has none */
+	__u32 envelope; /* its ENVELOPE_ bits */
 	__u8 vtep[ADDRESS_BYTES]; /* of that host */
 
 	/* From here on filled by the slow path alone, and zero before it. */
 	__u8 sent_macs[2 * MAC_BYTES]; /* as they will leave */
 	__u32 trace; /* 1 + slot of a traced packet, else 0 */
 	__u32 network; /* VNI in which the packet is */
-	__u32 epoch; /* of the network, read before the first decision */
+	__u32 epoch; /* of the network, read before the first decision, */
+	__u32 epoch_slot; /* from here */
 	__u32 router; /* number of the router that has it, 0: none */
 	__u32 router_network; /* VNI from which that router took it */
-	__u32 to_ifindex;
+	__u32 to_ifindex; /* or TUNNEL_ZONE | VNI of this host's port, and to_host */
+	__u32 to_host; /* number */
 	__u32 to_network;
 	__u32 copies;
+	__u32 host_copies;
 	__u32 frame_bytes;
 	__u32 blamed_ifindex; /* port whose rules or limits it broke; 0: the sender */
 	__u32 from_rule;
 	__u32 to_rule;
 	__u16 hops;
-	__u16 mtu; /* on the way to the destination */
+	__u16 mtu; /* of the network it is in, then on the way to the destination */
 	__u8 icmp_error_type; /* an error to send with the drop; 0: none */
 	__u8 icmp_error_code;
 	__u8 route_bits;
@@ -84,6 +91,7 @@ struct packet {
 	bool is_reply;
 	bool is_announcement; /* of an address that moves: all ports hear it */
 	bool is_movable; /* its destination may speak up at another port any time */
+	bool is_for_foreign; /* if anybody has it, then a host of which only its frames tell */
 	bool is_shaped; /* has been through the shaper, and now is flooded */
 };
 
@@ -267,6 +275,35 @@ static __always_inline bool delivers_to_peer(const struct port *port)
 static __always_inline bool is_zone(__u32 ifindex)
 {
 	return ifindex & TUNNEL_ZONE;
+}
+
+/* What stands for the other hosts, seen from a port in this network. */
+static __always_inline __u32 zone_of(__u32 network)
+{
+	return TUNNEL_ZONE | network;
+}
+
+static __always_inline struct this_host *find_this_host(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&this_host, &zero);
+}
+
+static __always_inline struct vtep *find_vtep(__u32 host)
+{
+	return bpf_map_lookup_elem(&vteps, &host);
+}
+
+static __always_inline struct tunnel_network *find_tunnel_network(__u32 network)
+{
+	return bpf_map_lookup_elem(&tunnel_networks, &network);
+}
+
+/* Fits a packet the path to that host, as far as that was measured? */
+static __always_inline bool fits_path(const struct packet *packet, const struct vtep *vtep)
+{
+	return !vtep->mtu || packet->segment_bytes <= vtep->mtu;
 }
 
 /* ---- who is where --------------------------------------------------------- */

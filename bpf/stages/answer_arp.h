@@ -26,6 +26,15 @@ static __always_inline bool write_arp_reply(struct __sk_buff *skb, struct arp_fr
 	return !bpf_skb_store_bytes(skb, 0, frame, sizeof(*frame), 0);
 }
 
+/* Nobody known has the address: members may, of which only their frames tell. */
+static __always_inline int ask_foreign(struct packet *packet, enum drop_reason unknown)
+{
+	if (!learns(packet->network))
+		return drop(packet, STAGE_ANSWER, unknown);
+	packet->is_for_foreign = true;
+	return pass(packet, STAGE_ANSWER);
+}
+
 /* RFC 826. Replies that a VM sends go on to whom they are addressed. */
 __noinline int answer_arp(struct __sk_buff *skb, struct packet *packet)
 {
@@ -49,8 +58,8 @@ __noinline int answer_arp(struct __sk_buff *skb, struct packet *packet)
 	map_ipv4(target, load_ipv4(frame.arp.target_ip));
 	neighbor = find_neighbor(packet, packet->network, target);
 	if (!neighbor)
-		return drop(packet, STAGE_ANSWER, DROP_ARP_UNKNOWN);
-	if (neighbor->kind == ENDPOINT_PORT && neighbor->target == packet->key.ifindex)
+		return ask_foreign(packet, DROP_ARP_UNKNOWN);
+	if (is_own_neighbor(packet, neighbor))
 		return decide_stage(packet, STAGE_ANSWER, DECISION_CONSUMED, OUTCOME_CONSUMED);
 	if (!write_arp_reply(skb, &frame, neighbor->mac))
 		return drop(packet, STAGE_ANSWER, DROP_INTERNAL);

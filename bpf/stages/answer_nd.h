@@ -6,6 +6,7 @@
 #pragma once
 
 #include "shared/checksum.h"
+#include "stages/answer_arp.h"
 #include "stages/guard.h"
 
 #define ND_FLAG_ROUTER 0x80000000
@@ -50,8 +51,7 @@ static __always_inline void find_owner(struct packet *packet, const __u8 *addres
 		copy_mac(owner->mac, neighbor->mac);
 		owner->found = true;
 		owner->is_router = neighbor->kind == ENDPOINT_ROUTER;
-		owner->is_sender = neighbor->kind == ENDPOINT_PORT &&
-				   neighbor->target == packet->key.ifindex;
+		owner->is_sender = is_own_neighbor(packet, neighbor);
 		return;
 	}
 	if (!mac_of_link_local(owner->mac, address))
@@ -61,8 +61,10 @@ static __always_inline void find_owner(struct packet *packet, const __u8 *addres
 		return;
 	owner->found = true;
 	owner->is_router = endpoint->kind == ENDPOINT_ROUTER;
-	owner->is_sender = endpoint->kind == ENDPOINT_PORT &&
-			   endpoint->target == packet->key.ifindex;
+	owner->is_sender = endpoint->kind == ENDPOINT_REMOTE ?
+				   same_mac(owner->mac, source_mac(packet)) :
+				   endpoint->kind == ENDPOINT_PORT &&
+					   endpoint->target == packet->key.ifindex;
 }
 
 /* Where an answer goes: to the asker, or to all nodes when it has no address. */
@@ -113,7 +115,7 @@ __noinline int answer_neighbor(struct __sk_buff *skb, struct packet *packet)
 		return drop(packet, STAGE_ANSWER, DROP_MALFORMED);
 	find_owner(packet, advertisement.nd.target, &owner);
 	if (!owner.found)
-		return drop(packet, STAGE_ANSWER, DROP_ND_UNKNOWN);
+		return ask_foreign(packet, DROP_ND_UNKNOWN);
 	if (owner.is_sender)
 		return decide_stage(packet, STAGE_ANSWER, DECISION_CONSUMED, OUTCOME_CONSUMED);
 	flags |= owner.is_router ? ND_FLAG_ROUTER : 0;

@@ -212,6 +212,13 @@ static __always_inline void count_ended(__u32 ifindex, __u32 slot)
 		__sync_fetch_and_add(&all->connections, -1);
 }
 
+/* The port that a connection counts for: its opener, or who it was opened to from
+ * another host. Its counter slot is the from_slot of the opener's entry. */
+static __always_inline __u32 payer_of(__u32 opener, __u32 other)
+{
+	return is_zone(opener) ? other : opener;
+}
+
 static __always_inline bool may_have_another(__u32 ifindex)
 {
 	struct port *port = find_port(ifindex);
@@ -265,7 +272,7 @@ static __always_inline void end_connection(struct flow_key *opener, struct flow_
 {
 	struct flow *connection = bpf_map_lookup_elem(&flows, opener);
 	struct flow *reply = bpf_map_lookup_elem(&flows, other);
-	__u32 ifindex = opener->ifindex, slot;
+	__u32 ifindex = payer_of(opener->ifindex, other->ifindex), slot;
 
 	if (reply && reply->role == FLOW_REPLY && reply->other_ifindex == opener->ifindex)
 		bpf_map_delete_elem(&flows, other);
@@ -285,7 +292,8 @@ static __always_inline __u64 end_of(const struct flow_key *key, const struct flo
 
 	if (other && other->used_at > heard)
 		heard = other->used_at;
-	return heard + adapted(timeout_of(connection, key->l4_protocol), connection, key->ifindex);
+	return heard + adapted(timeout_of(connection, key->l4_protocol), connection,
+			       payer_of(key->ifindex, connection->other_ifindex));
 }
 
 static __always_inline void set_alarm(struct flow *connection, __u64 now, __u64 ns)
@@ -298,10 +306,16 @@ static __always_inline void set_alarm(struct flow *connection, __u64 now, __u64 
 	bpf_timer_start(&connection->timer, ns, 0);
 }
 
+/* Is the port still there, or, of an end at another host, its network? */
+static __always_inline bool has_end(__u32 ifindex)
+{
+	return is_zone(ifindex) ? !!find_tunnel_network(ifindex & VNI_MASK) : !!find_port(ifindex);
+}
+
 static int on_alarm(void *map, struct flow_key *key, struct flow *connection)
 {
 	__u64 now = bpf_ktime_get_ns(), end;
-	bool is_whole = find_port(key->ifindex) && find_port(connection->other_ifindex);
+	bool is_whole = has_end(key->ifindex) && has_end(connection->other_ifindex);
 	struct flow_key other;
 
 	reverse_key(&other, key, connection->other_ifindex);
@@ -319,5 +333,7 @@ static __always_inline void hasten(struct flow *connection, const struct flow_ke
 	__u64 timeout = timeout_of(connection, key->l4_protocol), now = bpf_ktime_get_ns();
 
 	if (now + timeout < connection->alarm_at)
-		set_alarm(connection, now, adapted(timeout, connection, key->ifindex));
+		set_alarm(connection, now,
+			  adapted(timeout, connection,
+				  payer_of(key->ifindex, connection->other_ifindex)));
 }

@@ -32,13 +32,18 @@ static __always_inline struct question *ask_for(const struct packet *packet, __u
 }
 
 /* What the rules of one end say: minus a drop reason, or whether the one that
- * allows it is stateless. Leaves its number in the packet. */
+ * allows it is stateless. Leaves its number in the packet. An end at another host
+ * is judged there. */
 static __always_inline int judge_end(struct packet *packet, __u32 ifindex, enum direction direction,
 				     bool is_turned)
 {
-	struct question *ask = ask_for(packet, ifindex, direction, is_turned);
-	__u32 rule = ask ? find_rule(ask) : RULE_NONE;
+	struct question *ask;
+	__u32 rule;
 
+	if (is_zone(ifindex))
+		return 0;
+	ask = ask_for(packet, ifindex, direction, is_turned);
+	rule = ask ? find_rule(ask) : RULE_NONE;
 	if (direction == FROM_VM)
 		packet->from_rule = rule;
 	else
@@ -75,7 +80,8 @@ static __always_inline int refuse_receiver(struct packet *packet, __u32 ifindex)
 
 static __always_inline int allow(struct packet *packet, enum decision decision, int outcome)
 {
-	bool is_open = packet->from_rule == RULE_OPEN && packet->to_rule == RULE_OPEN;
+	bool is_open = (packet->from_rule == RULE_OPEN || is_zone(packet->key.ifindex)) &&
+		       (packet->to_rule == RULE_OPEN || is_zone(packet->to_ifindex));
 
 	return decide_stage(packet, STAGE_POLICY,
 			    decision == DECISION_POLICY_ALLOWED && is_open ? DECISION_POLICY_OPEN :
@@ -87,7 +93,8 @@ static __always_inline int allow(struct packet *packet, enum decision decision, 
 
 #define STATELESS_BOTH (CONNECTION_STATELESS_FROM | CONNECTION_STATELESS_TO)
 
-/* Which ends are stateless, as bits, or minus a drop reason. */
+/* Which ends are stateless, as bits, or minus a drop reason. One at another host
+ * counts as the one that is here: there the same is done, the other way round. */
 __noinline int judge_opening(struct packet *packet, __u32 from, __u32 to, int is_reply)
 {
 	int at_from, at_to;
@@ -100,5 +107,9 @@ __noinline int judge_opening(struct packet *packet, __u32 from, __u32 to, int is
 	at_to = judge_end(packet, to, TO_VM, is_reply);
 	if (at_to < 0)
 		return at_to;
+	if (is_zone(from))
+		at_from = at_to;
+	if (is_zone(to))
+		at_to = at_from;
 	return (at_from ? CONNECTION_STATELESS_FROM : 0) | (at_to ? CONNECTION_STATELESS_TO : 0);
 }

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "shared/checksum.h"
+#include "shared/envelope.h"
 #include "shared/packet.h"
 #include "stages/parse.h"
 
@@ -147,9 +148,29 @@ static __always_inline int redirect_through(struct __sk_buff *skb, __u32 shaper,
 	return bpf_redirect(shaper, 0);
 }
 
-/* Send a packet the way its flow says. */
-static __always_inline int forward(struct __sk_buff *skb, struct flow *flow)
+/* For another host; where it is, is known when the shaper lets go of it. */
+static __always_inline int redirect_through_to_host(struct __sk_buff *skb, __u32 shaper,
+						    __u32 slot, __u32 host, __u32 network)
 {
+	skb->tc_index = host;
+	return redirect_through(skb, shaper, slot, SHAPED_TUNNEL_MARK | network);
+}
+
+static __always_inline int forward_to_host(struct __sk_buff *skb, const struct flow *flow,
+					   struct vtep *vtep)
+{
+	if (flow->shaper)
+		return redirect_through_to_host(skb, flow->shaper, flow->from_slot, flow->to_host,
+						flow->to_network);
+	return send_to_host(skb, vtep, flow->tunnel, flow->to_network);
+}
+
+/* Send a packet the way its flow says, or return a negative number when that is
+ * no more possible. */
+static __always_inline int forward(struct __sk_buff *skb, const struct packet *packet,
+				   struct flow *flow)
+{
+	struct vtep *vtep = NULL;
 	struct changes changes = {
 		.macs = flow->sent_macs,
 		.hops = flow->hops,
@@ -158,31 +179,74 @@ static __always_inline int forward(struct __sk_buff *skb, struct flow *flow)
 	};
 	__u32 bytes = skb->len;
 
+	if (flow->tunnel) {
+		vtep = find_vtep(flow->to_host);
+		if (!vtep || !fits_path(packet, vtep))
+			return -1;
+	}
 	flow->used_at = bpf_ktime_get_coarse_ns();
 	flow->packets++;
 	flow->bytes += bytes;
 	count(flow->from_slot, FROM_VM, bytes);
-	count(flow->to_slot, TO_VM, bytes);
+	if (!vtep)
+		count(flow->to_slot, TO_VM, bytes);
 	if (!rewrite(skb, changes))
 		return TC_ACT_SHOT;
+	if (vtep)
+		return forward_to_host(skb, flow, vtep);
 	if (flow->shaper)
 		return redirect_through(skb, flow->shaper, flow->from_slot,
 					SHAPED_MARK | flow->ifindex);
 	return redirect_to(flow->ifindex, flow->flags & FLOW_PEER);
 }
 
+/* The same for what came from another host, which has changed the headers. */
+static __always_inline int forward_arrived(struct __sk_buff *skb, struct flow *flow)
+{
+	__u32 bytes = skb->len;
+
+	flow->used_at = bpf_ktime_get_coarse_ns();
+	flow->packets++;
+	flow->bytes += bytes;
+	count(flow->to_slot, TO_VM, bytes);
+	return redirect_to(flow->ifindex, flow->flags & FLOW_PEER);
+}
+
+/* Who sends it and who gets it. What the entry says of one must suit all packets. */
+static __always_inline __u16 remember_ends(struct flow *flow, const struct port *from,
+					   const struct port *to)
+{
+	__u16 flags = 0;
+
+	flow->from_slot = flow->to_slot = 0;
+	flow->shaper = 0;
+	if (to) {
+		flow->from_slot = flow->to_slot = to->counter_slot;
+		flags |= delivers_to_peer(to) ? FLOW_PEER : 0;
+		flags |= to->to_vm_packet_ns ? FLOW_ALONE : 0;
+	}
+	if (from) {
+		flow->from_slot = from->counter_slot;
+		flow->shaper = from->shaper;
+		flow->dscp = from->dscp;
+		flags |= from->flags & PORT_DSCP ? FLOW_DSCP : 0;
+		flags |= from->from_vm_packet_ns ? FLOW_ALONE : 0;
+	}
+	return flags;
+}
+
 /* Write down what was decided, in the entry that the policy stage made. Its
  * epoch is the last to be written: a reader on another CPU takes the entry for
- * stale until it is whole. A function of its own for the sake of the stack. */
-__noinline int remember(struct packet *packet, struct port *from, struct port *to)
+ * stale until it is whole. A function of its own for the sake of the stack. An end
+ * at another host is NULL, and the tunnel the ifindex of the device to there. */
+__noinline int remember(struct packet *packet, struct port *from, struct port *to, __u32 tunnel)
 {
 	struct flow_key key;
 	struct flow *flow;
-	bool is_alone;
+	__u16 flags;
 
-	if (!packet || !from || !to)
+	if (!packet)
 		return -1;
-	is_alone = packet->is_movable || from->from_vm_packet_ns || to->to_vm_packet_ns;
 	key = packet->key; /* 6.1 wants keys on the stack */
 	flow = bpf_map_lookup_elem(&flows, &key);
 	if (!flow)
@@ -190,16 +254,16 @@ __noinline int remember(struct packet *packet, struct port *from, struct port *t
 	flow->epoch = packet->epoch - 1;
 	__builtin_memcpy(flow->received_macs, packet->macs, sizeof(flow->received_macs));
 	__builtin_memcpy(flow->sent_macs, packet->sent_macs, sizeof(flow->sent_macs));
-	flow->from_slot = from->counter_slot;
-	flow->to_slot = to->counter_slot;
-	flow->shaper = from->shaper;
-	flow->epoch_slot = from->network % EPOCH_SLOTS;
+	flags = remember_ends(flow, from, to);
+	flags |= packet->settled ? FLOW_SETTLED : 0;
+	flags |= packet->is_movable ? FLOW_ALONE : 0;
+	flow->flags = flags;
+	flow->tunnel = tunnel;
+	flow->to_host = packet->to_host;
+	flow->to_network = packet->to_network;
+	flow->epoch_slot = packet->epoch_slot;
 	flow->mtu = packet->mtu;
 	flow->hops = packet->hops;
-	flow->dscp = from->dscp;
-	flow->flags = (delivers_to_peer(to) ? FLOW_PEER : 0) |
-		      (packet->settled ? FLOW_SETTLED : 0) |
-		      (from->flags & PORT_DSCP ? FLOW_DSCP : 0) | (is_alone ? FLOW_ALONE : 0);
 	flow->ifindex = packet->to_ifindex;
 	flow->used_at = bpf_ktime_get_coarse_ns();
 	flow->packets++;

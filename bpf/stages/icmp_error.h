@@ -102,6 +102,11 @@ static __always_inline bool make_room(struct __sk_buff *skb, __u32 quoted, __u32
 	       !bpf_skb_adjust_room(skb, room, BPF_ADJ_ROOM_MAC, 0);
 }
 
+static __always_inline bool is_too_big(const struct packet *packet)
+{
+	return packet->drop_reason == DROP_TOO_BIG || packet->drop_reason == DROP_TUNNEL_MTU;
+}
+
 static __always_inline bool write_error4(struct __sk_buff *skb, struct packet *packet,
 					 struct scratch *space, __u32 source_be)
 {
@@ -127,7 +132,7 @@ static __always_inline bool write_error4(struct __sk_buff *skb, struct packet *p
 	error->ip.check = finish_checksum(sum_of(&error->ip, sizeof(error->ip)));
 	error->icmp.type = packet->icmp_error_type;
 	error->icmp.code = packet->icmp_error_code;
-	if (packet->drop_reason == DROP_TOO_BIG)
+	if (is_too_big(packet))
 		error->icmp.too_big.mtu = bpf_htons(packet->mtu);
 	sum += sum_of(&error->icmp, sizeof(error->icmp));
 	error->icmp.checksum = finish_checksum(sum);
@@ -150,7 +155,7 @@ static __always_inline bool write_error6(struct __sk_buff *skb, struct packet *p
 	address_answer(&error->frame, packet, destination_mac(packet), source);
 	error->icmp.type = packet->icmp_error_type;
 	error->icmp.code = packet->icmp_error_code;
-	if (packet->drop_reason == DROP_TOO_BIG)
+	if (is_too_big(packet))
 		error->icmp.mtu6 = bpf_htonl(packet->mtu);
 	sum += sum_of(&error->icmp, sizeof(error->icmp));
 	sum += pseudo_header_sum6(source, packet->key.source, IPPROTO_ICMPV6, payload);
@@ -180,12 +185,10 @@ static __always_inline void error_source(const struct packet *packet, __u8 *addr
 
 static __always_inline enum decision error_decision(const struct packet *packet)
 {
-	switch (packet->drop_reason) {
-	case DROP_TTL_EXCEEDED:
-		return DECISION_ICMP_TIME_EXCEEDED;
-	case DROP_TOO_BIG:
+	if (is_too_big(packet))
 		return DECISION_ICMP_TOO_BIG;
-	}
+	if (packet->drop_reason == DROP_TTL_EXCEEDED)
+		return DECISION_ICMP_TIME_EXCEEDED;
 	return DECISION_ICMP_UNREACHABLE;
 }
 
@@ -199,7 +202,8 @@ __noinline int report_error(struct __sk_buff *skb, struct packet *packet)
 
 	if (!packet)
 		return OUTCOME_DROP;
-	port = find_port(packet->key.ifindex);
+	/* Of two hosts the one that makes the error accounts for it. */
+	port = find_port(is_zone(packet->key.ifindex) ? packet->to_ifindex : packet->key.ifindex);
 	if (!port || !space || !may_report(packet))
 		return OUTCOME_DROP;
 	if (!within_budget(port->counter_slot, !packet->trace)) {

@@ -55,7 +55,7 @@ static __always_inline bool is_open(__u32 ifindex)
 {
 	struct port *port = find_port(ifindex);
 
-	return port && port->flags & PORT_OPEN;
+	return is_zone(ifindex) || (port && port->flags & PORT_OPEN);
 }
 
 __noinline int stage_policy(struct __sk_buff *skb, struct packet *packet, int outcome)

@@ -73,13 +73,15 @@ static __always_inline int route_to_port(struct packet *packet, const struct nei
 
 	if (!interface)
 		return drop(packet, STAGE_ROUTE, DROP_INTERNAL);
-	if (neighbor->target == packet->key.ifindex &&
+	if (neighbor->kind == ENDPOINT_PORT && neighbor->target == packet->key.ifindex &&
 	    same_address(packet->key.source, packet->key.destination))
 		packet->trackable = false; /* from one address to itself: no reply to tell apart */
 	packet->mtu = interface->mtu;
 	if (packet->segment_bytes > packet->mtu)
 		return drop_too_big(packet, STAGE_ROUTE);
-	packet->to_ifindex = neighbor->target;
+	aim(packet, neighbor->kind, neighbor->target);
+	if (packet->to_host && check_path(packet, STAGE_ROUTE) == OUTCOME_DROP)
+		return OUTCOME_DROP;
 	copy_mac(packet->sent_macs, neighbor->mac);
 	copy_mac(packet->sent_macs + MAC_BYTES, interface->mac);
 	return decide_stage(packet, STAGE_ROUTE,
@@ -103,7 +105,7 @@ static __always_inline int route_once(struct packet *packet)
 		copy_address(packet->via, route->via);
 	neighbor = find_neighbor(packet, route->network,
 				 route->kind == ROUTE_VIA ? route->via : packet->key.destination);
-	if (neighbor && neighbor->kind != ENDPOINT_PORT && route->kind == ROUTE_CONNECTED)
+	if (neighbor && !is_port(neighbor->kind) && route->kind == ROUTE_CONNECTED)
 		return serve_router(packet);
 	if (packet->ttl <= packet->hops + 1)
 		return drop_with_error(packet, STAGE_ROUTE, DROP_TTL_EXCEEDED,
@@ -113,7 +115,7 @@ static __always_inline int route_once(struct packet *packet)
 		return unreachable(packet, DROP_NO_NEIGHBOR, ICMP_HOST_UNREACH,
 				   ICMP6_ADDRESS_UNREACHABLE);
 	packet->hops++;
-	if (neighbor->kind == ENDPOINT_PORT)
+	if (is_port(neighbor->kind))
 		return route_to_port(packet, neighbor, route);
 	packet->router = neighbor->target;
 	packet->router_network = route->network;

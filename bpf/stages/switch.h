@@ -36,18 +36,44 @@ static __always_inline int drop_too_big(struct packet *packet, enum stage stage)
 			       is_ipv4(packet) ? ICMP_FRAG_NEEDED : 0);
 }
 
-static __always_inline int switch_to_port(struct packet *packet, __u32 ifindex,
-					  const struct port *from)
+/* Is there a way to the other host, and is it wide enough? */
+static __always_inline int check_path(struct packet *packet, enum stage stage)
 {
-	if (ifindex == packet->key.ifindex)
+	struct vtep *vtep = find_vtep(packet->to_host);
+
+	if (!vtep)
+		return drop(packet, stage, DROP_NO_VTEP);
+	if (fits_path(packet, vtep))
+		return OUTCOME_NEXT;
+	packet->mtu = vtep->mtu;
+	drop_too_big(packet, stage);
+	packet->drop_reason = DROP_TUNNEL_MTU;
+	return OUTCOME_DROP;
+}
+
+/* Take note of who gets it: a port here, or one at another host. */
+static __always_inline void aim(struct packet *packet, __u32 kind, __u32 target)
+{
+	packet->to_ifindex = kind == ENDPOINT_REMOTE ? zone_of(packet->network) : target;
+	packet->to_host = kind == ENDPOINT_REMOTE ? target : 0;
+}
+
+static __always_inline int switch_to_port(struct packet *packet, const struct endpoint *endpoint)
+{
+	bool is_remote = endpoint->kind == ENDPOINT_REMOTE;
+
+	if (!is_remote && endpoint->target == packet->key.ifindex)
 		return drop(packet, STAGE_SWITCH, DROP_TO_ITSELF);
-	packet->to_ifindex = ifindex;
+	aim(packet, endpoint->kind, endpoint->target);
 	packet->to_network = packet->network;
-	packet->mtu = from->mtu;
 	__builtin_memcpy(packet->sent_macs, packet->macs, sizeof(packet->sent_macs));
 	if (packet->segment_bytes > packet->mtu)
 		return drop_too_big(packet, STAGE_SWITCH);
-	return decide_stage(packet, STAGE_SWITCH, DECISION_SWITCH_UNICAST, OUTCOME_PORT);
+	if (is_remote && check_path(packet, STAGE_SWITCH) == OUTCOME_DROP)
+		return OUTCOME_DROP;
+	return decide_stage(packet, STAGE_SWITCH,
+			    is_remote ? DECISION_SWITCH_REMOTE : DECISION_SWITCH_UNICAST,
+			    OUTCOME_PORT);
 }
 
 static __always_inline int switch_to_service(struct packet *packet)
@@ -60,7 +86,22 @@ static __always_inline int switch_to_service(struct packet *packet)
 	return decide_stage(packet, STAGE_SWITCH, DECISION_PASS, OUTCOME_SERVE);
 }
 
-static __always_inline int stage_switch(struct packet *packet, const struct port *from)
+static __always_inline bool is_port(__u32 endpoint_kind)
+{
+	return endpoint_kind == ENDPOINT_PORT || endpoint_kind == ENDPOINT_REMOTE;
+}
+
+/* Of all ports the MACs are known. */
+static __always_inline int flood_unknown(struct packet *packet)
+{
+	if (!learns(packet->network))
+		return drop(packet, STAGE_SWITCH, DROP_UNKNOWN_MAC);
+	packet->is_for_foreign = true;
+	packet->to_network = packet->network;
+	return decide_stage(packet, STAGE_SWITCH, DECISION_SWITCH_FLOOD, OUTCOME_FLOOD);
+}
+
+static __always_inline int stage_switch(struct packet *packet)
 {
 	const __u8 *mac = destination_mac(packet);
 	struct endpoint *endpoint;
@@ -73,9 +114,9 @@ static __always_inline int stage_switch(struct packet *packet, const struct port
 	}
 	endpoint = find_endpoint(packet, packet->network, mac);
 	if (!endpoint)
-		return drop(packet, STAGE_SWITCH, DROP_UNKNOWN_MAC);
-	if (endpoint->kind == ENDPOINT_PORT)
-		return switch_to_port(packet, endpoint->target, from);
+		return flood_unknown(packet);
+	if (is_port(endpoint->kind))
+		return switch_to_port(packet, endpoint);
 	if (packet->ethertype_be == BE16_ARP) /* a reply to ARP that heddle never sent */
 		return decide_stage(packet, STAGE_SWITCH, DECISION_CONSUMED, OUTCOME_CONSUMED);
 	if (endpoint->kind == ENDPOINT_SERVICE)

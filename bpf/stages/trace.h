@@ -28,7 +28,9 @@ static __always_inline void record_trace(const struct packet *packet)
 		record->decisions[stage] = packet->decisions[stage];
 	record->drop_reason = packet->drop_reason;
 	record->to_ifindex = packet->to_ifindex;
+	record->to_host = packet->to_host;
 	record->copies = packet->copies;
+	record->host_copies = packet->host_copies;
 	record->router = packet->router;
 	record->to_network = packet->to_network;
 	record->cached_ifindex = packet->cached_ifindex;

@@ -27,19 +27,19 @@ static __always_inline int put_entry(struct flow_key *key, struct flow_key *room
 /* The opener's entry, with the timer that will end the connection. */
 static __always_inline int put_opener(struct packet *packet, struct flow *fresh, __u64 now)
 {
+	__u32 payer = payer_of(packet->key.ifindex, fresh->other_ifindex);
 	struct flow *connection;
 	__u64 ns;
 
 	if (put_entry(&packet->key, &packet->other, fresh))
 		return -1;
-	count_opened(packet->key.ifindex, fresh->from_slot);
+	count_opened(payer, fresh->from_slot);
 	connection = bpf_map_lookup_elem(&flows, &packet->key);
 	if (!connection)
 		return -1;
 	bpf_timer_init(&connection->timer, &flows, CLOCK_MONOTONIC);
 	bpf_timer_set_callback(&connection->timer, on_alarm);
-	ns = adapted(timeout_of(connection, packet->key.l4_protocol), connection,
-		     packet->key.ifindex);
+	ns = adapted(timeout_of(connection, packet->key.l4_protocol), connection, payer);
 	set_alarm(connection, now, ns < FIRST_ALARM_NS ? ns : FIRST_ALARM_NS);
 	return 0;
 }
@@ -70,17 +70,17 @@ __noinline int open_connection(int stateless)
 	struct packet *packet = packet_in_hand();
 	struct scratch *space = scratch();
 	struct flow *fresh;
-	struct port *from;
+	struct port *payer;
 
 	if (!packet || !space)
 		return -1;
-	from = find_port(packet->key.ifindex);
-	if (!from)
+	payer = find_port(payer_of(packet->key.ifindex, packet->to_ifindex));
+	if (!payer)
 		return -1;
 	fresh = (struct flow *)space->bytes;
 	__builtin_memset(fresh, 0, sizeof(*fresh));
 	fresh->role = is_tracked ? FLOW_OPENER : FLOW_UNTRACKED;
-	fresh->from_slot = from->counter_slot;
+	fresh->from_slot = payer->counter_slot;
 	fresh->other_ifindex = packet->to_ifindex;
 	fresh->connection_flags = stateless;
 	fresh->state = is_tracked ? first_state(packet) : CONNECTION_NEW;
@@ -106,7 +106,8 @@ static __always_inline int judge_first(struct packet *packet, bool makes_room)
 	}
 	if (!packet->trackable)
 		return allow(packet, DECISION_POLICY_ALLOWED, OUTCOME_PORT);
-	if (!makes_room && !may_have_another(packet->key.ifindex)) {
+	if (!makes_room &&
+	    !may_have_another(payer_of(packet->key.ifindex, packet->to_ifindex))) {
 		if (stateless != STATELESS_BOTH)
 			return drop(packet, STAGE_POLICY, DROP_CONNECTION_LIMIT);
 	} else if (packet->trace) {
@@ -233,6 +234,14 @@ __noinline int track(void)
 	return true;
 }
 
+/* Now, of the network of the opener, or of this host's port where that is not here. */
+static __always_inline __u32 opener_epoch(const struct packet *packet)
+{
+	if (!packet->is_reply || is_zone(packet->opener.ifindex))
+		return packet->epoch;
+	return current_epoch(packet->to_network % EPOCH_SLOTS);
+}
+
 __noinline int judge_tracked(void)
 {
 	struct packet *packet = packet_in_hand();
@@ -245,7 +254,7 @@ __noinline int judge_tracked(void)
 	connection = find_connection(packet);
 	if (!connection)
 		return judge_first(packet, false);
-	epoch = packet->is_reply ? current_epoch(packet->to_network % EPOCH_SLOTS) : packet->epoch;
+	epoch = opener_epoch(packet);
 	if (!is_current(connection, packet) ||
 	    (connection->role == FLOW_UNTRACKED && connection->policy_epoch != epoch)) {
 		forget(packet);
@@ -280,7 +289,7 @@ static __always_inline int judge_quoted(struct packet *packet)
 
 	if (!connection || connection->role != FLOW_OPENER || !is_current(connection, packet))
 		return -1;
-	epoch = packet->is_reply ? current_epoch(packet->to_network % EPOCH_SLOTS) : packet->epoch;
+	epoch = opener_epoch(packet);
 	stateless = connection->connection_flags & STATELESS_BOTH;
 	packet->from_rule = connection->from_rule;
 	packet->to_rule = connection->to_rule;

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * tunnel -> parse | drop
+ * tunnel -> parse | probe | relay | drop
  *
  * What the envelope of a packet from another host says (RFC 7348): who sent it,
- * and in which network the packet is.
+ * in which network the packet is, and whether it is for this host at all.
  */
 #pragma once
 
-#include "shared/packet.h"
+#include "shared/envelope.h"
 
-/* The outer source address and the VNI. False when the packet has no envelope. */
+/* The outer source address, the VNI and the ENVELOPE_ bits. False when the packet
+ * has no envelope. */
 static __always_inline bool read_envelope(struct __sk_buff *skb, struct packet *packet)
 {
+	struct envelope_policy policy = {};
 	struct bpf_tunnel_key key = {};
 
 	if (!bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0)) {
@@ -21,8 +23,27 @@ static __always_inline bool read_envelope(struct __sk_buff *skb, struct packet *
 	} else {
 		return false;
 	}
-	packet->key.ifindex = TUNNEL_ZONE | (key.tunnel_id & VNI_MASK);
+	packet->key.ifindex = zone_of(key.tunnel_id & VNI_MASK);
+	if (bpf_skb_get_tunnel_opt(skb, &policy, sizeof(policy)) > 0)
+		packet->envelope = policy.bits;
 	return true;
+}
+
+static __always_inline __u32 envelope_network(const struct packet *packet)
+{
+	return packet->key.ifindex & VNI_MASK;
+}
+
+/* Is the envelope for another host than this one? */
+static __always_inline bool is_for_another(const struct packet *packet)
+{
+	__u32 host = packet->envelope & ENVELOPE_HOST_MASK;
+	struct this_host *here;
+
+	if (!host)
+		return false;
+	here = find_this_host();
+	return here && here->number != host;
 }
 
 static __always_inline int stage_tunnel(struct __sk_buff *skb, struct packet *packet)
@@ -38,5 +59,43 @@ static __always_inline int stage_tunnel(struct __sk_buff *skb, struct packet *pa
 	if (!host)
 		return drop(packet, STAGE_TUNNEL, DROP_UNKNOWN_VTEP);
 	packet->from_host = *host;
+	if (is_for_another(packet))
+		return decide_stage(packet, STAGE_TUNNEL, DECISION_RELAY, OUTCOME_RELAY);
+	if (envelope_network(packet) == PROBE_VNI)
+		return decide_stage(packet, STAGE_TUNNEL, DECISION_PROBE, OUTCOME_PROBE);
 	return pass(packet, STAGE_TUNNEL);
+}
+
+/* ---- on to another host ----------------------------------------------------- */
+
+/* The bits of the envelope when it goes on to that host, or 0 after too many. */
+static __always_inline __u32 forwarded_bits(__u32 bits, __u32 host)
+{
+	__u32 forwards = (bits & ENVELOPE_FORWARDED_ONCE ? 1 : 0) +
+			 (bits & ENVELOPE_FORWARDED_TWICE ? 2 : 0);
+
+	if (forwards++ == TUNNEL_FORWARDS_MAX)
+		return 0;
+	return (host & ENVELOPE_HOST_MASK) | (forwards & 1 ? ENVELOPE_FORWARDED_ONCE : 0) |
+	       (forwards & 2 ? ENVELOPE_FORWARDED_TWICE : 0);
+}
+
+/* Send the packet as it is on to the host that it is for: because this host is a
+ * relay, or because the port has moved away. Only in the latter case it may take
+ * a relay itself. */
+__noinline int send_on(struct __sk_buff *skb, struct packet *packet, __u32 host, int is_relay)
+{
+	struct vtep *vtep = find_vtep(host);
+	__u32 bits;
+
+	if (!packet)
+		return OUTCOME_DROP;
+	if (!vtep)
+		return drop(packet, STAGE_TUNNEL, DROP_NO_VTEP);
+	bits = forwarded_bits(packet->envelope, host);
+	if (!bits || (is_relay && vtep->relayed_to))
+		return drop(packet, STAGE_TUNNEL, DROP_TUNNEL_LOOP);
+	if (!address_envelope(skb, vtep, envelope_network(packet), bits, 0))
+		return drop(packet, STAGE_TUNNEL, DROP_INTERNAL);
+	return OUTCOME_RELAY;
 }

@@ -66,6 +66,7 @@ class MacKey(NamedTuple):
 class EndpointRow(NamedTuple):
     kind: Symbol
     target: int | Device
+    standby: int | Device = 0
 
 
 class AddressKey(NamedTuple):

@@ -24,8 +24,10 @@ class Trace:
     decisions: list[tuple[IntEnum, IntEnum]]  # stage, decision; stages it did not reach left out
     verdict: int  # TC_ACT_*
     drop_reason: IntEnum | None
-    to_ifindex: int  # 0: nowhere, or to many
+    to_ifindex: int  # 0: nowhere, or to many; with TUNNEL_ZONE: to another host
+    to_host: int  # its number; 0: to none
     copies: int  # ports that would get a copy
+    host_copies: int  # other hosts that would get a copy
     router: int  # number of the last router; 0: not routed
     to_network: int  # VNI in which it was delivered
     cached_ifindex: int  # where the flow table sends it; 0: nothing valid there
@@ -74,7 +76,9 @@ def trace(datapath: Datapath, frame: bytes, ifindex: int, *, gso_size: int = 0) 
         verdict=result.verdict,
         drop_reason=reason or None,
         to_ifindex=record["to_ifindex"],
+        to_host=record["to_host"],
         copies=record["copies"],
+        host_copies=record["host_copies"],
         router=record["router"],
         to_network=record["to_network"],
         cached_ifindex=record["cached_ifindex"],

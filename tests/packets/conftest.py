@@ -57,7 +57,7 @@ OWN_TABLES = (
 
 @dataclass
 class Sent:
-    """What became of a frame: to which device (None: dropped), as what."""
+    """What became of a frame: to which device or host (None: dropped), as what."""
 
     to: str | None
     frame: bytes
@@ -105,7 +105,7 @@ class Switchboard:
         assert (told.verdict, told.frame_out) == (first.verdict, first.frame), "the trace lied"
         assert first.verdict in (TC_ACT_SHOT, TC_ACT_REDIRECT)
         reason = told.drop_reason.name if told.drop_reason else None
-        to = self.device_name(told.to_ifindex) if first.verdict == TC_ACT_REDIRECT else None
+        to = self.receiver(told) if first.verdict == TC_ACT_REDIRECT else None
         return Sent(to, first.frame, reason, first.verdict, told)
 
     def run(self, device: str, frame: Packet | bytes, **context: int) -> TestRun:
@@ -124,7 +124,9 @@ class Switchboard:
         """All that packets change: flows and their usage, counters, budgets, events."""
         table = self.datapath.table
         slots = [slot.to_bytes(4, "little") for slot in range(SLOTS)]
-        self._seen += map(self.datapath.abi.codec("drop_event").unpack, self.events.consume())
+        drop = self.world.value("EVENT_DROP").to_bytes(4, "little")
+        records = [record for record in self.events.consume() if record.startswith(drop)]
+        self._seen += map(self.datapath.abi.codec("drop_event").unpack, records)
         return {
             **{name: dict(table(name).items()) for name in DATA},
             "total_usage": table("total_usage").get(bytes(4)),
@@ -138,7 +140,13 @@ class Switchboard:
         return self._seen
 
     def device_name(self, ifindex: int) -> str:
+        if ifindex & self.world.value("TUNNEL_ZONE"):
+            return "tunnel"
         return next(name for name, d in self.devices.items() if d.ifindex == ifindex)
+
+    def receiver(self, told: Trace) -> str:
+        """Name of the device or of the other host that would get a traced frame."""
+        return f"host {told.to_host}" if told.to_host else self.device_name(told.to_ifindex)
 
     # ---- what the tables hold ------------------------------------------
 

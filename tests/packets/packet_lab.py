@@ -153,10 +153,12 @@ class Lab:
 
     def underlay(self, addresses: Sequence[str], neighbors: Sequence[str]) -> Device:
         """A link with our addresses, on which all neighbors are the reader and
-        writer of the other end. Nobody asks for them by ARP or ND."""
-        device = self.veth()
-        with open(f"/proc/sys/net/ipv6/conf/{device.name}/disable_ipv6", "w") as file:
-            file.write("0")
+        writer of its file. Nobody asks for them by ARP or ND. A TAP without offloads:
+        the kernel finishes checksums and cuts what is too large."""
+        device = self.tap()
+        for name, value in (("router_solicitations", "0"), ("disable_ipv6", "0")):
+            with open(f"/proc/sys/net/ipv6/conf/{device.name}/{name}", "w") as file:
+                file.write(value)
         run("ip", "link", "set", device.name, "address", OWN_MAC, "arp", "off")
         run("ip", "link", "set", device.name, "addrgenmode", "none")
         for address in addresses:

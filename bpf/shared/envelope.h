@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Envelopes to other hosts: VXLAN (RFC 7348) by way of a device that takes the
+ * outer header from metadata of the packet.
+ */
+#pragma once
+
+#include "shared/packet.h"
+
+#define ENVELOPE_TTL 64
+#define DSCP_MASK 0xfc
+
+/* struct vxlan_metadata of the kernel; with it bits of the header can be set. */
+struct envelope_policy {
+	__u32 bits; /* ENVELOPE_* */
+};
+
+/* DSCP of the packet, where it stands in the traffic class. The kernel adds ECN
+ * (RFC 6040). */
+static __always_inline __u8 dscp_of(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct ethhdr *ethernet = data;
+	__u8 *l3 = (__u8 *)(ethernet + 1);
+
+	if ((void *)(l3 + 2) > end)
+		return 0;
+	if (ethernet->h_proto == BE16_IPV4)
+		return l3[1] & DSCP_MASK;
+	if (ethernet->h_proto == BE16_IPV6)
+		return (l3[0] << 4 | l3[1] >> 4) & DSCP_MASK;
+	return 0;
+}
+
+/* Address the packet in hand: to which underlay address, in which network, with
+ * which ENVELOPE_ bits. Those must be set even when they are 0: kernels up to 6.18
+ * at least send whatever the stack held otherwise. */
+static __always_inline bool address_envelope(struct __sk_buff *skb, const struct vtep *vtep,
+					     __u32 network, __u32 bits, __u64 flags)
+{
+	struct envelope_policy policy = { .bits = vtep->flags & VTEP_FOREIGN ? 0 : bits };
+	struct bpf_tunnel_key key = {
+		.tunnel_id = network,
+		.tunnel_tos = dscp_of(skb),
+		.tunnel_ttl = ENVELOPE_TTL,
+	};
+
+	if (vtep->ip_version == 6) {
+		copy_address(key.remote_ipv6, vtep->address);
+		copy_address(key.local_ipv6, vtep->source);
+		flags |= BPF_F_TUNINFO_IPV6;
+	} else { /* the helper wants host order */
+		key.remote_ipv4 = bpf_ntohl(mapped_ipv4(vtep->address));
+		key.local_ipv4 = bpf_ntohl(mapped_ipv4(vtep->source));
+	}
+	return !bpf_skb_set_tunnel_key(skb, &key, sizeof(key), flags) &&
+	       !bpf_skb_set_tunnel_opt(skb, &policy, sizeof(policy));
+}
+
+/* Send the packet to a host by its way. A relay is told whom it is for. A function
+ * of its own for the sake of the stack. */
+__noinline int send_to_host(struct __sk_buff *skb, struct vtep *vtep, __u32 tunnel, __u32 network)
+{
+	if (!vtep || !address_envelope(skb, vtep, network, vtep->relayed_to & ENVELOPE_HOST_MASK, 0))
+		return TC_ACT_SHOT;
+	return bpf_redirect(tunnel, 0);
+}

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * arrive -> policy | flood | on to the host that has the port now | drop
+ *
+ * What came from another host has been guarded, answered and routed there. Left to
+ * do is to find its port by the destination MAC, and to learn where it came from
+ * what no intent says.
+ */
+#pragma once
+
+#include "stages/switch.h"
+#include "stages/tunnel.h"
+
+/* ---- learning ----------------------------------------------------------------- */
+
+/* The host behind a source MAC: who sent the envelope, unless that was a relay. 0:
+ * not another host, so nothing is to be learned. */
+static __always_inline __u32 holder_of_source(const struct packet *packet)
+{
+	struct mac_key key = { .network = packet->network };
+	struct endpoint *endpoint;
+
+	copy_mac(key.mac, source_mac(packet));
+	endpoint = bpf_map_lookup_elem(&macs, &key);
+	if (!endpoint)
+		return packet->from_host;
+	return endpoint->kind == ENDPOINT_REMOTE ? endpoint->target : 0;
+}
+
+static __always_inline bool load_announced_ipv4(struct __sk_buff *skb, const struct packet *packet,
+						__u8 *address)
+{
+	struct arp_message arp;
+
+	if (bpf_skb_load_bytes(skb, ETHERNET_BYTES, &arp, sizeof(arp)) ||
+	    arp.protocol_type != BE16_IPV4 || arp.protocol_bytes != 4 ||
+	    !same_mac(arp.sender_mac, source_mac(packet)) || !load_ipv4(arp.sender_ip))
+		return false;
+	map_ipv4(address, load_ipv4(arp.sender_ip));
+	return true;
+}
+
+/* The address that an ARP message or a neighbor advertisement speaks for. */
+static __always_inline bool load_announced(struct __sk_buff *skb, const struct packet *packet,
+					   __u8 *address)
+{
+	struct nd_message nd;
+
+	if (packet->ethertype_be == BE16_ARP)
+		return load_announced_ipv4(skb, packet, address);
+	if (!is_nd(packet) || packet->icmp_type != ND_NEIGHBOR_ADVERT || packet->ttl != ND_HOP_LIMIT ||
+	    !load_nd(skb, packet, &nd))
+		return false;
+	copy_address(address, nd.target);
+	return !is_no_source(address) && !is_link_local6(address);
+}
+
+static __always_inline void learn_mac(const struct packet *packet, __u32 host)
+{
+	struct endpoint fresh = { .kind = ENDPOINT_REMOTE, .target = host };
+	struct mac_key key = { .network = packet->network };
+	struct endpoint *known;
+
+	copy_mac(key.mac, source_mac(packet));
+	known = bpf_map_lookup_elem(&learned_macs, &key);
+	if (known && known->kind == ENDPOINT_REMOTE && known->target == host)
+		return;
+	bpf_map_update_elem(&learned_macs, &key, &fresh, BPF_ANY);
+}
+
+/* Allowed address pairs are announced to the whole network. Of members of which only
+ * their frames tell, each frame says where its MAC is. */
+__noinline int learn_arrived(struct __sk_buff *skb, struct packet *packet, int learns_macs)
+{
+	struct neighbor holder = { .kind = ENDPOINT_REMOTE };
+	struct address_key key = {};
+	bool is_announcement;
+
+	if (!packet || source_mac(packet)[0] & 1)
+		return -1;
+	key.network = packet->network;
+	holder.target = holder_of_source(packet);
+	if (!holder.target)
+		return 0;
+	is_announcement = load_announced(skb, packet, key.address);
+	if ((learns_macs || is_announcement) && holder.target == packet->from_host)
+		learn_mac(packet, holder.target);
+	if (!is_announcement || bpf_map_lookup_elem(&addresses, &key))
+		return 0;
+	copy_mac(holder.mac, source_mac(packet));
+	bpf_map_update_elem(&learned_addresses, &key, &holder, BPF_ANY);
+	return 0;
+}
+
+/* ---- where to, where from ------------------------------------------------------ */
+
+static __always_inline int arrive_at(struct packet *packet, const struct endpoint *endpoint)
+{
+	struct endpoint here = *endpoint;
+
+	if (here.kind == ENDPOINT_REMOTE && here.standby) {
+		here.kind = ENDPOINT_PORT;
+		here.target = here.standby;
+	}
+	if (here.kind == ENDPOINT_PORT)
+		return switch_to_port(packet, &here);
+	if (here.kind != ENDPOINT_REMOTE)
+		return drop(packet, STAGE_SWITCH, DROP_UNKNOWN_MAC);
+	packet->to_host = here.target;
+	return decide_stage(packet, STAGE_SWITCH, DECISION_SWITCH_REMOTE, OUTCOME_MOVED);
+}
+
+static __always_inline int stage_arrive(struct __sk_buff *skb, struct packet *packet)
+{
+	struct tunnel_network *network = find_tunnel_network(packet->network);
+	const __u8 *mac = destination_mac(packet);
+	struct endpoint *endpoint;
+
+	if (!network)
+		return drop(packet, STAGE_TUNNEL, DROP_UNKNOWN_VNI);
+	packet->mtu = network->mtu;
+	learn_arrived(skb, packet, network->flags & TUNNEL_LEARN);
+	if (mac[0] & 1) {
+		if (is_link_reserved(mac))
+			return drop(packet, STAGE_SWITCH, DROP_LINK_RESERVED);
+		return decide_stage(packet, STAGE_SWITCH, DECISION_SWITCH_FLOOD, OUTCOME_FLOOD);
+	}
+	endpoint = find_endpoint(packet, packet->network, mac);
+	if (!endpoint)
+		return drop(packet, STAGE_SWITCH, DROP_UNKNOWN_MAC);
+	return arrive_at(packet, endpoint);
+}
+
+static __always_inline struct route *find_route_back(__u32 router, const struct packet *packet)
+{
+	struct route_key key = { .prefix_bits = 32 + 8 * ADDRESS_BYTES, .router = router };
+	struct route *route;
+
+	copy_address(key.address, packet->key.source);
+	route = bpf_map_lookup_elem(&routes, &key);
+	if (!route || route->kind == ROUTE_BLACKHOLE ||
+	    route->ip_version != (is_ipv4(packet) ? 4 : 6))
+		return NULL;
+	return route;
+}
+
+/* Rules about members of a group ask for the network of the sender, but the envelope
+ * names the receiver's. When a router sent the frame, the way back to the sender's
+ * address leads there. */
+__noinline int find_network_of_sender(struct packet *packet)
+{
+	struct mac_key mac = {};
+	struct endpoint *endpoint;
+	__u32 router;
+
+	if (!packet)
+		return -1;
+	mac.network = packet->network;
+	copy_mac(mac.mac, source_mac(packet));
+	endpoint = bpf_map_lookup_elem(&macs, &mac);
+	if (!endpoint || endpoint->kind != ENDPOINT_ROUTER)
+		return 0;
+	router = endpoint->target;
+	for (int i = 0; i < ROUTER_HOPS_MAX; i++) {
+		struct route *route = find_route_back(router, packet);
+		struct neighbor *neighbor;
+
+		if (!route)
+			return 0;
+		packet->network = route->network;
+		if (route->kind != ROUTE_VIA)
+			return 0;
+		neighbor = find_assigned(route->network, route->via);
+		if (!neighbor || neighbor->kind != ENDPOINT_ROUTER)
+			return 0;
+		router = neighbor->target;
+	}
+	return 0;
+}
