@@ -9,6 +9,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -20,13 +21,14 @@ _CHUNK = 1 << 16
 
 
 class AgentClient:
-    """One connection. Use as a context manager."""
+    """One connection, also to the agent of another host of a lab, by its socket.
+    Use as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path | None = None) -> None:
         self._buffer = b""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
-            self._socket.connect(str(agent_socket()))
+            self._socket.connect(str(path or agent_socket()))
         except PermissionError as error:
             self._socket.close()
             raise AgentError("the agent's socket is for root only: try with sudo") from error

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, TextIO
 
@@ -60,6 +61,7 @@ async def _run(host: str, on_demand: bool) -> None:
     from heddle.agent.loop import Agent, Parts
     from heddle.agent.memory import expect_many_objects
     from heddle.agent.notifications import LinkNotifications
+    from heddle.agent.registration import register
     from heddle.applier.applier import Applier
     from heddle.applier.linux import LinuxKernel
     from heddle.compiler.fragment import Limits
@@ -97,6 +99,7 @@ async def _run(host: str, on_demand: bool) -> None:
             notifications=notifications,
             send=sender,
             index_of=_index_of,
+            register=partial(register, store, host, settings),
         )
         agent = Agent(host, parts, agent_socket(), on_demand=on_demand)
         loop = asyncio.get_running_loop()
@@ -141,8 +144,8 @@ def _locked_pid_file(path: Path) -> TextIO:
         file.close()  # of an agent that just ended and took the file away: make it anew
 
 
-def _is_held(path: Path) -> bool:
-    """Whether an agent runs, be it deaf."""
+def is_held(path: Path) -> bool:
+    """Whether the agent of a pid file runs, be it deaf."""
     try:
         with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -189,13 +192,13 @@ def start_detached(*, on_demand: bool = False) -> int:
 def stop_running() -> bool:
     """Stop this host's agent and wait until it has gone; False when none ran."""
     path = agent_pid_file()
-    if not _is_held(path):
+    if not is_held(path):
         return False
     holder = _holder(path)
     with contextlib.suppress(AgentError, TimeoutError), AgentClient() as client:
         client.request("stop")
     deadline = time.monotonic() + STOP_SECONDS
-    while _is_held(path):
+    while is_held(path):
         if time.monotonic() > deadline:
             raise AgentError(f"the agent ({holder}) does not stop: end it with kill -9")
         time.sleep(_POLL_SECONDS)

@@ -93,6 +93,7 @@ class Parts:
     notifications: LinkNotifications
     send: Send
     index_of: Callable[[str], int | None]  # device -> ifindex
+    register: Callable[[], None] = lambda: None  # makes the host known to others; may block
 
 
 class Agent:
@@ -207,6 +208,7 @@ class Agent:
     # ---- intent --------------------------------------------------------
 
     async def _follow_intent(self) -> None:
+        await asyncio.to_thread(self._parts.register)
         revision = await self._start()
         try:
             async for changes in self._parts.store.watch(revision):

@@ -50,6 +50,7 @@ COMMANDS = {
     "top": Command("top", "live traffic rates by port"),
     "leaks": Command("leaks", "ways in which guests could learn of the physical network"),
     "doctor": Command("doctor", "what this kernel and machine can do"),
+    "lab": Command("lab", "many hosts on this machine, to try things: up, down, cut, heal, exec"),
     "agent": Command("agent", "run the daemon of this host"),
 }
 

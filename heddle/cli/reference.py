@@ -34,6 +34,8 @@ _HEAD = """\
 """
 
 _NOTES = {
+    "lab": """\
+See [lab.md](lab.md).""",
     "up": """\
 Does in one go what `heddle agent --detach`, `heddle apply FILE` and `heddle vm start NAME` do. What
 is wrong with the file is said before anything is done. An agent that `heddle up` starts by itself

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from heddle.agent.client import AgentClient
@@ -17,13 +18,16 @@ Missing = Callable[[Facts, int], str]
 that counts; nothing missing is the empty string."""
 
 
-def wait_for(missing: Missing, progress: Progress, seconds: float) -> None:
-    """Until nothing is missing. OperationError says what was, in the end."""
+def wait_for(
+    missing: Missing, progress: Progress, seconds: float, socket: Path | None = None
+) -> None:
+    """Until nothing is missing. OperationError says what was, in the end.
+    ``socket`` is that of another agent than this host's."""
     deadline = time.monotonic() + seconds
     facts: Facts = {}
     words = "no word from the agent"
     try:
-        with AgentClient() as client:
+        with AgentClient(socket) as client:
             look = client.request("reconcile")["look"]  # now rather than in some seconds
             for message in client.stream("facts", deadline):
                 _take(facts, message["facts"])
@@ -37,9 +41,9 @@ def wait_for(missing: Missing, progress: Progress, seconds: float) -> None:
         ) from None
 
 
-def applied(revision: int) -> Missing:
-    """Missing until the kernel is as this revision of intent wants it."""
-    agent = ("agent", host_name())
+def applied(revision: int, host: str | None = None) -> Missing:
+    """Missing until the kernel of a host is as this revision of intent wants it."""
+    agent = ("agent", host or host_name())
 
     def missing(facts: Facts, look: int) -> str:
         reached = facts.get(agent, {}).get("revision")
@@ -50,12 +54,14 @@ def applied(revision: int) -> Missing:
     return missing
 
 
-def ready(revision: int, machines: dict[str, str], ports: dict[str, str]) -> Missing:
-    """Missing until these machines and ports (id to name) work.
+def ready(
+    revision: int, machines: dict[str, str], ports: dict[str, str], host: str | None = None
+) -> Missing:
+    """Missing until these machines and ports (id to name) of a host work.
 
     Raises HypervisorError when the agent fails to start a machine meanwhile.
     """
-    is_applied = applied(revision)
+    is_applied = applied(revision, host)
 
     def missing(facts: Facts, look: int) -> str:
         if words := is_applied(facts, look):

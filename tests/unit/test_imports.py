@@ -26,6 +26,7 @@ LAYERS = (
     {"events"},
     {"leaks"},
     {"agent"},
+    {"lab"},
     {"cli"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -1,0 +1,1 @@
+"""Labs: the hosts of a cluster as namespaces of one machine."""
