@@ -8,6 +8,7 @@ from heddle.compiler.state import (
     AddressKey,
     Device,
     EndpointRow,
+    FloodHostKey,
     MacKey,
     NeighborRow,
     PolicyGroupKey,
@@ -21,6 +22,7 @@ from heddle.compiler.state import (
     SetMemberKey,
     SourcePrefixKey,
     Symbol,
+    TunnelSenderKey,
 )
 
 # Of what stands before the prefix, which an LPM table counts as well.
@@ -35,10 +37,9 @@ def describe(row: RowKey) -> str:
 
 
 def describe_key(key: RowKeyPart) -> str:
-    if isinstance(key, MacKey):
-        return f"{key.mac.hex(':')} in network {key.network}"
-    if isinstance(key, AddressKey):
-        return f"{_address(key.address)} in network {key.network}"
+    if isinstance(key, MacKey | AddressKey):
+        what = key.mac.hex(":") if isinstance(key, MacKey) else _address(key.address)
+        return f"{what} in network {key.network}"
     if isinstance(key, SourcePrefixKey):
         prefix = _prefix(key.address, key.prefix_bits - _SENDER_BITS)
         return f"{prefix} with {key.mac.hex(':')} from {key.ifindex}"
@@ -46,7 +47,15 @@ def describe_key(key: RowKeyPart) -> str:
         return f"{_prefix(key.address, key.prefix_bits - _ROUTER_BITS)} of router {key.router}"
     if isinstance(key, RouterInterfaceKey):
         return f"of router {key.router} in network {key.network}"
+    if isinstance(key, TunnelSenderKey | FloodHostKey):
+        return _describe_tunnel_key(key)
     return _describe_policy_key(key)
+
+
+def _describe_tunnel_key(key: TunnelSenderKey | FloodHostKey) -> str:
+    if isinstance(key, TunnelSenderKey):
+        return _address(key.address)
+    return f"host {key.host} in network {key.network}"
 
 
 def _describe_policy_key(key: RowKeyPart) -> str:

@@ -15,6 +15,7 @@ from heddle.compiler.state import (
     RowKeyPart,
     RowValue,
     Symbol,
+    TunnelNetworkRow,
 )
 from heddle.datapath.codec import Codec, Row
 from heddle.errors import KernelError
@@ -31,8 +32,8 @@ class MissingLinkError(KernelError):
 class RowPacker:
     """Packs rows with the ifindexes and counter slots of the moment.
 
-    ``rows`` is what is wanted: when the next port of a flooding ring has no
-    link, the ring is closed behind it, so that one failed port does not keep
+    ``rows`` is what is wanted: when the next or first port of a flooding ring has
+    no link, the ring is closed behind it, so that one failed port does not keep
     others from flooding. ``detours`` notes who was led past whom.
     """
 
@@ -62,7 +63,9 @@ class RowPacker:
     def value(self, row: RowKey, value: RowValue) -> bytes:
         """MissingLinkError likewise; KernelError when counter slots run out."""
         if isinstance(value, PortRow) and value.flood_next not in self._indexes:
-            value = value._replace(flood_next=self._next_in_place(row, value))
+            value = value._replace(flood_next=self._in_place(row, value.flood_next))
+        elif isinstance(value, TunnelNetworkRow) and isinstance(value.first_port, Device):
+            value = value._replace(first_port=self._first_in_place(row, value.first_port))
         return self._codec(row.table)[1].pack(self._resolve(value))
 
     def unpack_value(self, table: str, value: bytes) -> Row:
@@ -101,9 +104,16 @@ class RowPacker:
             bits = self._symbols[symbol] = self._abi.bits(symbol.enum, symbol.names)
         return bits
 
-    def _next_in_place(self, row: RowKey, value: PortRow) -> Device:
-        """The first port further round the ring that has a link."""
-        device, passed = value.flood_next, set[str]()
+    def _first_in_place(self, row: RowKey, device: Device) -> Device | int:
+        """The first port of a ring that has a link, 0: none has."""
+        try:
+            return self._in_place(row, device)
+        except MissingLinkError:
+            return 0
+
+    def _in_place(self, row: RowKey, device: Device) -> Device:
+        """The port, or the first further round the ring that has a link."""
+        passed = set[str]()
         while device not in self._indexes:
             self.detours.setdefault(device, set()).add(row)
             following = self._rows.get(RowKey("ports", device))

@@ -16,7 +16,9 @@ from heddle.compiler.state import TABLE_ORDER, Device, RowKey, RowValue
 from heddle.errors import KernelError
 
 # Tables in whose rows an ifindex may stand.
-_DEVICE_TABLES = frozenset({"addresses", "macs", "source_prefixes", "ports"})
+_DEVICE_TABLES = frozenset(
+    {"this_host", "addresses", "macs", "source_prefixes", "ports", "tunnel_networks"}
+)
 
 
 @dataclass(slots=True)

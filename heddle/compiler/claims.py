@@ -5,7 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from heddle.compiler.questions import Question, detour_of, holder_of, host_named, path_to
+from heddle.compiler.questions import (
+    Question,
+    detour_of,
+    holder_of,
+    host_named,
+    path_to,
+    presence_of,
+)
+from heddle.compiler.roles import role_of
 from heddle.intent.model import (
     AddressGroup,
     AnyResource,
@@ -15,6 +23,7 @@ from heddle.intent.model import (
     Network,
     Path,
     Port,
+    Presence,
     Router,
     SecurityGroup,
     SecurityGroupRule,
@@ -49,7 +58,7 @@ def claims_of(resource: AnyResource, host: str) -> Iterator[Question]:
             if resource.vtep:
                 yield ("VTEP", resource.vtep)
             yield from answers_of(resource)
-        case Detour() | Path():
+        case Detour() | Path() | Presence():
             yield from answers_of(resource)
 
 
@@ -62,24 +71,26 @@ def answers_of(resource: AnyResource | None) -> Iterator[Question]:
             yield detour_of(resource.host)
         case Path():
             yield path_to(resource.host)
+        case Presence():
+            yield presence_of(resource.machine_id)
         case Network():
-            for member in resource.foreign_members:
-                for behind in member.macs:
-                    if behind.address is not None:
-                        yield holder_of(resource.id, behind.address)
+            behind = (one for member in resource.foreign_members for one in member.macs)
+            yield from (holder_of(resource.id, one.address) for one in behind if one.address)
         case Port():
-            for fixed_ip in resource.fixed_ips:
-                yield holder_of(resource.network_id, fixed_ip.ip)
+            yield from (holder_of(resource.network_id, one.ip) for one in resource.fixed_ips)
         case Router():
-            for interface in resource.interfaces:
-                for address in interface.addresses:
-                    yield holder_of(interface.network_id, address)
+            ends = (
+                (one.network_id, address)
+                for one in resource.interfaces
+                for address in one.addresses
+            )
+            yield from (holder_of(*end) for end in ends)
 
 
 def _port_claims(port: Port, host: str) -> Iterator[Question]:
     yield _mac_claim(port.network_id, port.mac)
     yield from answers_of(port)
-    if host in (port.host, port.migrating_to, port.moved_from):
+    if role_of(port, host) is not None:
         yield ("device", tap_name(port.id))
         yield ("NIC", port.machine_id, str(port.nic))
 

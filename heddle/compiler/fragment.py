@@ -7,29 +7,31 @@ from sys import maxsize
 from typing import NamedTuple
 
 from heddle.compiler.shared import Share
-from heddle.compiler.state import Link, MachineSpec, RowKey, RowValue
+from heddle.compiler.state import Link, MachineSpec, RowKey, RowValue, Tunnel
 
 
 @dataclass(slots=True)
 class Fragment:
     """A part of a HostState. No two fragments of one host have a key of ``rows``,
-    ``links``, ``machines`` or ``namespaces`` in common: admission.py lets in only
-    one owner of each. ``shares`` are parts of rows that many make together."""
+    ``links``, ``machines`` or ``namespaces`` in common, or a tunnel: admission.py
+    lets in only one owner of each. ``shares`` are parts of rows that many make together."""
 
     rows: dict[RowKey, RowValue] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
     machines: dict[str, MachineSpec] = field(default_factory=dict)
     namespaces: set[str] = field(default_factory=set)
+    tunnel: Tunnel | None = None
     shares: dict[Share, None] = field(default_factory=dict)  # in order, each once
 
 
 class Footprint(NamedTuple):
-    """The keys of a fragment: enough to take it away again."""
+    """The keys of a fragment, and its tunnel: enough to take it away again."""
 
     rows: tuple[RowKey, ...] = ()
     links: tuple[str, ...] = ()
     machines: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
+    tunnel: Tunnel | None = None
 
 
 NOTHING = Footprint()
@@ -41,6 +43,7 @@ def footprint(fragment: Fragment) -> Footprint:
         tuple(fragment.links),
         tuple(fragment.machines),
         tuple(sorted(fragment.namespaces)),
+        fragment.tunnel,
     )
 
 

@@ -6,20 +6,25 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from heddle.compiler.dependencies import Dependencies, View
+from heddle.compiler.floodlist import FloodLists
 from heddle.compiler.fragment import UNLIMITED, Fragment, Limits
 from heddle.compiler.index import Change, Index, Replaced
 from heddle.compiler.machine import compile_machine
 from heddle.compiler.members import compile_address_group_entry
 from heddle.compiler.merge import Assembly, Difference
+from heddle.compiler.needs import Residence
 from heddle.compiler.network import compile_network
 from heddle.compiler.port import compile_port, device_of, plug_of
-from heddle.compiler.questions import ObjectKey
+from heddle.compiler.questions import RESIDENCE, ObjectKey, Question
 from heddle.compiler.reach import Reach, networks_of
+from heddle.compiler.residence import compile_residence, place_of
 from heddle.compiler.ring import Rings
 from heddle.compiler.router import compile_router
 from heddle.compiler.rule import compile_rule, compile_security_group
 from heddle.compiler.state import HostDelta, HostState
+from heddle.compiler.strangers import Strangers
 from heddle.compiler.subnet import compile_subnet
+from heddle.compiler.vtep import compile_host_object
 from heddle.errors import CompileError
 from heddle.intent.model import AnyResource, Kind
 
@@ -44,10 +49,12 @@ class Compiler:
         self._limits = limits
         self._index = Index(host, limits)
         self._rings = Rings()
+        self._lists = FloodLists()
         self._reach = Reach()
         self._dependencies = Dependencies()
         self._assembly = Assembly()
         self._failures: dict[ObjectKey, str] = {}
+        self._strangers = Strangers(host, self._index)
 
     @property
     def state(self) -> HostState:
@@ -55,16 +62,20 @@ class Compiler:
 
     @property
     def errors(self) -> dict[ObjectKey, str]:
-        """Objects that have no part in the state, and why: one line each."""
-        return {**self._index.faults(), **self._failures}
+        """Objects that have no part in the state, and why: one line each. Hosts
+        that have no object, yet are asked for, by their names."""
+        return {**self._strangers.errors(), **self._index.faults(), **self._failures}
 
     def update(self, changes: Iterable[Change]) -> HostDelta:
         """Take over changed objects (None: deleted) and return what that changes
         on the host. Never raises for what the objects say: see ``errors``."""
         replaced, questions = self._index.apply(changes)
-        dirty = dict.fromkeys(replaced)  # in this order, so that a run can be repeated
-        dirty |= dict.fromkeys(sorted(self._dependencies.readers(questions) - dirty.keys()))
-        dirty |= dict.fromkeys(sorted(self._place_ports(dirty) - dirty.keys()))
+        self._strangers.look(questions)
+        dirty: dict[Question, None] = dict.fromkeys(replaced)
+        _add(dirty, self._dependencies.readers(questions))
+        _add(dirty, {question for question in questions if question[0] == RESIDENCE})
+        _add(dirty, self._place_ports(dirty))
+        _add(dirty, self._place_residences(dirty))
         self.recompiled = len(dirty)
         differences = {key: self._assembly.put(key, self._compile(key)) for key in dirty}
         delta = self._assembly.commit()
@@ -72,37 +83,67 @@ class Compiler:
         return delta
 
     def _view(self) -> View:
-        return View(self._index, self._rings, self._host, self._limits)
+        return View(self._index, self._rings, self._lists, self._host, self._limits)
 
-    def _place_ports(self, dirty: Iterable[ObjectKey]) -> set[ObjectKey]:
+    def _place_ports(self, dirty: Iterable[Question]) -> set[Question]:
         """Bring the flood rings up to date; return the ports whose next one
-        changed. A port's place hangs on nothing that its fragment did not read,
-        so the dirty ports are all that can have moved."""
+        changed, and the networks whose first one did. A port's place hangs on
+        nothing that its fragment did not read, so the dirty ports are all that
+        can have moved."""
         view = self._view()
-        moved: set[ObjectKey] = set()
-        for key in dirty:
-            if key[0] is not Kind.PORT:
+        turned: set[Question] = set()
+        for kind, *identity in dirty:
+            if kind != Kind.PORT:
                 continue
-            port = view.port(key[1])
+            port = view.port(identity[0])
             plug = plug_of(view, port) if port else None
             place = (plug.network.id, device_of(port, plug.machine)) if port and plug else None
-            moved.update((Kind.PORT, port_id) for port_id in self._rings.place(key[1], place))
+            ports, networks = self._rings.place(identity[0], place)
+            turned.update((Kind.PORT, port_id) for port_id in ports)
+            turned.update((Kind.NETWORK, network_id) for network_id in networks)
+        return turned
+
+    def _place_residences(self, dirty: Iterable[Question]) -> set[Question]:
+        """The same for the lists of hosts to flood to."""
+        view = self._view()
+        moved: set[Question] = set()
+        for kind, *identity in dirty:
+            if kind != RESIDENCE:
+                continue
+            residence = Residence(*identity)
+            residences, networks = self._lists.place(residence, place_of(view, residence))
+            moved.update((RESIDENCE, *residence) for residence in residences)
+            moved.update((Kind.NETWORK, network_id) for network_id in networks)
         return moved
 
-    def _compile(self, key: ObjectKey) -> Fragment:
+    def _compile(self, key: Question) -> Fragment:
         view = self._view()
-        self._failures.pop(key, None)
-        try:
-            fragment = _compile_object(view, self._index.get(key))
-        except CompileError as error:
-            self._failures[key] = str(error)
-            fragment = Fragment()
+        if key[0] == RESIDENCE:
+            fragment = self._compile_residence(view, Residence(*key[1:]))
+        else:
+            fragment = self._compile_object(view, (Kind(key[0]), key[1]))
         self._dependencies.record(key, view.reads)
         return fragment
 
+    def _compile_residence(self, view: View, residence: Residence) -> Fragment:
+        """Nothing for one that has ended: if it comes back, its own question says so."""
+        is_there = self._index.needs.resides(residence)
+        return compile_residence(view, residence) if is_there else Fragment()
+
+    def _compile_object(self, view: View, key: ObjectKey) -> Fragment:
+        """Nothing for an absent object, and for kinds that others read only."""
+        self._failures.pop(key, None)
+        resource = self._index.get(key)
+        compile_kind = _COMPILE.get(resource.kind) if resource else None
+        try:
+            return compile_kind(view, resource) if compile_kind else Fragment()
+        except CompileError as error:
+            self._failures[key] = str(error)
+            return Fragment()
+
     def _touched(
         self,
-        differences: Mapping[ObjectKey, Difference],
+        differences: Mapping[Question, Difference],
         replaced: Mapping[ObjectKey, Replaced],
     ) -> set[int]:
         """VNIs of the networks of all changed objects, of those whose ports stand
@@ -116,8 +157,12 @@ class Compiler:
         for key, difference in differences.items():
             if not any(difference):
                 continue
-            current = self._index.get(key)
-            pair = replaced.get(key, Replaced(current, current))
+            if key[0] == RESIDENCE:
+                networks.add(Residence(*key[1:]).network_id)
+                continue
+            name = (Kind(key[0]), key[1])
+            current = self._index.get(name)
+            pair = replaced.get(name, Replaced(current, current))
             shares_matter = difference.lost or (difference.gained and additions_matter)
             # Shares that changed while their object did not: rules that named the set did.
             if difference.own or (shares_matter and key in replaced):
@@ -133,6 +178,7 @@ class Compiler:
 
 
 _COMPILE: dict[Kind, Callable[[View, Any], Fragment]] = {
+    Kind.HOST: compile_host_object,
     Kind.NETWORK: compile_network,
     Kind.SUBNET: compile_subnet,
     Kind.ROUTER: compile_router,
@@ -144,7 +190,6 @@ _COMPILE: dict[Kind, Callable[[View, Any], Fragment]] = {
 }
 
 
-def _compile_object(view: View, resource: AnyResource | None) -> Fragment:
-    """Nothing for an absent object, and for kinds that others read only."""
-    compile_kind = _COMPILE.get(resource.kind) if resource else None
-    return compile_kind(view, resource) if compile_kind else Fragment()
+def _add(dirty: dict[Question, None], more: set[Question]) -> None:
+    """In a fixed order, so that a run can be repeated."""
+    dirty |= dict.fromkeys(sorted(more - dirty.keys()))

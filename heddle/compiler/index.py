@@ -8,17 +8,21 @@ from typing import NamedTuple
 
 from heddle.compiler.admission import Admission
 from heddle.compiler.claims import answers_of
+from heddle.compiler.cluster import Cluster
 from heddle.compiler.fragment import Limits
+from heddle.compiler.needs import Needs
 from heddle.compiler.questions import (
     ObjectKey,
     Question,
+    on_paths,
     ports_of,
+    relaying,
     routed_to,
     routers_of,
     subnets_of,
 )
 from heddle.compiler.usage import Usage
-from heddle.intent.model import AnyResource, Kind, Port, Router, Subnet
+from heddle.intent.model import AnyResource, Detour, Kind, Path, Port, Router, Subnet
 
 Change = tuple[Kind, str, AnyResource | None]
 
@@ -35,6 +39,8 @@ class Index:
 
     def __init__(self, host: str, limits: Limits) -> None:
         self.usage = Usage(host, limits.sets)
+        self.needs = Needs(host)
+        self.cluster = Cluster()
         self._admission = Admission(host, limits)
         self._members: dict[Question, tuple[str | tuple[str, str], ...]] = {}
 
@@ -48,6 +54,8 @@ class Index:
             changed.add(key)
             changed |= self._regroup(old, new)
             changed |= self.usage.replace(old, new)
+            changed |= self.needs.replace(old, new)
+            changed |= self.cluster.replace(old, new)
             changed |= set(answers_of(old)) ^ set(answers_of(new))
         return replaced, changed
 
@@ -99,6 +107,10 @@ def _memberships(resource: AnyResource | None) -> Iterator[tuple[Question, str |
     match resource:
         case Port():
             yield ports_of(resource.machine_id), resource.id
+        case Detour():
+            yield relaying(resource.relay), resource.id
+        case Path() if resource.relay is not None:
+            yield on_paths(resource.relay), resource.id
         case Subnet():
             yield subnets_of(resource.network_id), resource.id
         case Router():

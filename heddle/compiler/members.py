@@ -27,7 +27,10 @@ def compile_address_group_entry(view: View, entry: AddressGroupEntry) -> Fragmen
 
 def memberships(view: View, port: Port) -> Iterator[Share]:
     """What a port of any host gives to the sets of its security groups: its
-    addresses and address pairs, in its own network."""
+    addresses and address pairs, in its own network, if ports of this host can
+    reach that."""
+    if not port.security_group_ids or not view.is_needed(port.network_id):
+        return
     for group_id in port.security_group_ids:
         number = view.set_number((Kind.SECURITY_GROUP, group_id))
         network = view.network(port.network_id) if number is not None else None

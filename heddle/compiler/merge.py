@@ -6,9 +6,9 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
 from heddle.compiler.fragment import NOTHING, Footprint, Fragment, footprint
-from heddle.compiler.questions import ObjectKey
+from heddle.compiler.questions import Question
 from heddle.compiler.shared import Share, SharedRows
-from heddle.compiler.state import HostDelta, HostState
+from heddle.compiler.state import HostDelta, HostState, Tunnel
 
 _Key = TypeVar("_Key", bound=Hashable)
 _Value = TypeVar("_Value")
@@ -30,17 +30,17 @@ class Assembly:
 
     def __init__(self) -> None:
         self.state = HostState()
-        self._footprints: dict[ObjectKey, Footprint] = {}
+        self._footprints: dict[Question, Footprint] = {}
         self._gone: list[Footprint] = []
         self._fresh = Fragment()
-        self._shares: dict[ObjectKey, tuple[Share, ...]] = {}
+        self._shares: dict[Question, tuple[Share, ...]] = {}
         self._shared = SharedRows()
 
-    def put(self, key: ObjectKey, fragment: Fragment) -> Difference:
+    def put(self, key: Question, fragment: Fragment) -> Difference:
         """Replace what the object gave so far."""
         return Difference(self._put_own(key, fragment), *self._put_shares(key, fragment))
 
-    def _put_own(self, key: ObjectKey, fragment: Fragment) -> bool:
+    def _put_own(self, key: Question, fragment: Fragment) -> bool:
         before = self._footprints.get(key, NOTHING)
         after = footprint(fragment)
         if before == after and not self._differs(fragment):
@@ -55,9 +55,10 @@ class Assembly:
         fresh.links.update(fragment.links)
         fresh.machines.update(fragment.machines)
         fresh.namespaces |= fragment.namespaces
+        fresh.tunnel = fragment.tunnel or fresh.tunnel
         return True
 
-    def _put_shares(self, key: ObjectKey, fragment: Fragment) -> tuple[bool, bool]:
+    def _put_shares(self, key: Question, fragment: Fragment) -> tuple[bool, bool]:
         before = self._shares.get(key, ())
         after = tuple(fragment.shares)
         if before == after:
@@ -78,7 +79,10 @@ class Assembly:
         rows = _replace(state.rows, (k for old in gone for k in old.rows), fresh.rows)
         shared = _set(state.rows, self._shared.take_changes())
         rows.update(shared)
+        was, state.tunnel = state.tunnel, _tunnel(state.tunnel, gone, fresh)
         return HostDelta(
+            tunnel=state.tunnel,
+            tunnel_changed=state.tunnel != was,
             rows=rows,
             links=_replace(state.links, (k for old in gone for k in old.links), fresh.links),
             machines=_replace(
@@ -126,6 +130,12 @@ def _set(
         else:
             current[key] = value
     return delta
+
+
+def _tunnel(current: Tunnel | None, gone: list[Footprint], fresh: Fragment) -> Tunnel | None:
+    if fresh.tunnel is not None:
+        return fresh.tunnel
+    return None if any(before.tunnel for before in gone) else current
 
 
 def _replace_members(current: set[str], gone: set[str], fresh: set[str]) -> dict[str, bool]:

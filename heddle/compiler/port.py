@@ -20,6 +20,7 @@ from heddle.compiler.fragment import Fragment
 from heddle.compiler.members import memberships
 from heddle.compiler.qos import Quality, quality_of
 from heddle.compiler.ra import advertising_subnet
+from heddle.compiler.roles import Role, role_of
 from heddle.compiler.state import (
     AddressKey,
     CounterSlot,
@@ -34,7 +35,7 @@ from heddle.compiler.state import (
     SourcePrefixKey,
 )
 from heddle.compiler.subnet import SERVES_DHCP6
-from heddle.compiler.symbols import ENDPOINT_PORT, port_flags
+from heddle.compiler.symbols import ENDPOINT_PORT, ENDPOINT_REMOTE, port_flags
 from heddle.intent.model import Ipv6Mode, Machine, Network, Port, Subnet
 from heddle.intent.names import SHAPER, namespace_name, port_alias, tap_name, veth_name
 
@@ -45,21 +46,26 @@ _NOBODY = 0  # in place of the IP version
 
 
 class Plug(NamedTuple):
-    """What a port is plugged into."""
+    """What a port is plugged into, and what this host is for it."""
 
     network: Network
     machine: Machine
+    role: Role
 
 
 def plug_of(view: View, port: Port) -> Plug | None:
-    """None when the port is another host's, or its network or machine is absent."""
-    if port.host != view.host:
+    """None when the port is another host's alone, or its network or machine is
+    absent. Containers are never moved while they run."""
+    role = role_of(port, view.host)
+    if role is None:
         return None
     network = view.network(port.network_id)
     machine = view.machine(port.machine_id)
-    if network is None or machine is None or machine.host != view.host:
+    if network is None or machine is None or role_of(machine, view.host) is not role:
         return None
-    return Plug(network, machine)
+    if role is not Role.HOME and machine.machine_kind != "vm":
+        return None
+    return Plug(network, machine, role)
 
 
 def device_of(port: Port, machine: Machine) -> Device:
@@ -82,11 +88,13 @@ def addresses_of(view: View, port: Port) -> Iterator[tuple[str, Subnet]]:
 
 
 def compile_port(view: View, port: Port) -> Fragment:
-    """The part that a port has in sets of addresses, on every host, and all the
-    rest on its own."""
+    """The part that a port has in sets of addresses, and where it is, on every
+    host that can reach it; all the rest on its own."""
     fragment = Fragment(shares=dict.fromkeys(memberships(view, port)))
     plug = plug_of(view, port)
     if plug is None:
+        if port.host != view.host:
+            fragment.rows.update(_remote_rows(view, port))
         return fragment
     device = view.device(port.id)
     quality = quality_of(view.qos_policy(port.qos_policy_id) if port.qos_policy_id else None)
@@ -95,13 +103,49 @@ def compile_port(view: View, port: Port) -> Fragment:
     vni = plug.network.vni
     mac = mac_bytes(port.mac)
     addresses = list(addresses_of(view, port))
+    plug = plug._replace(role=_present_role(view, port, plug.role))
+    endpoint = _endpoint(view, port, plug.role)
     rows[RowKey("ports", device)] = _port_row(view, port, plug, addresses, quality)
-    rows[RowKey("macs", MacKey(vni, mac))] = EndpointRow(ENDPOINT_PORT, device)
+    rows[RowKey("macs", MacKey(vni, mac))] = endpoint
     for address, _ in addresses:
         key = AddressKey(vni, mapped(address))
-        rows[RowKey("addresses", key)] = NeighborRow(ENDPOINT_PORT, device, mac)
+        rows[RowKey("addresses", key)] = NeighborRow(endpoint.kind, endpoint.target, mac)
     rows.update(_source_rows(view, port, device, [address for address, _ in addresses]))
     return fragment
+
+
+def _remote_rows(view: View, port: Port) -> Iterator[tuple[RowKey, RowValue]]:
+    """Which host has the port."""
+    network = view.network(port.network_id) if view.is_needed(port.network_id) else None
+    if network is None:
+        return
+    mac, number = mac_bytes(port.mac), view.host_number(port.host)
+    yield RowKey("macs", MacKey(network.vni, mac)), EndpointRow(ENDPOINT_REMOTE, number)
+    for address, _ in addresses_of(view, port):
+        key = RowKey("addresses", AddressKey(network.vni, mapped(address)))
+        yield key, NeighborRow(ENDPOINT_REMOTE, number, mac)
+
+
+def _present_role(view: View, port: Port, role: Role) -> Role:
+    """What this host is for the port at this moment: of a machine on its way, it is
+    told whether that runs here, before the store says so."""
+    presence = view.presence_of(port.machine_id) if port.migrating_to else None
+    if presence is None or role is Role.AWAY:
+        return role
+    if presence.here:
+        return Role.HOME
+    return Role.STANDBY if role is Role.STANDBY else Role.AWAY
+
+
+def _endpoint(view: View, port: Port, role: Role) -> EndpointRow:
+    """Where frames for the port go. They are sent on to the other host of a
+    migration while its machine runs there; what that sends here waits for it."""
+    device = view.device(port.id)
+    if role is Role.HOME:
+        return EndpointRow(ENDPOINT_PORT, device)
+    other = port.migrating_to if port.host == view.host else port.host
+    standby = device if role is Role.STANDBY else 0
+    return EndpointRow(ENDPOINT_REMOTE, view.host_number(other), standby)
 
 
 def _source_rows(
@@ -166,6 +210,7 @@ def _port_row(
             is_open=not port.port_security,
             shaped=quality.is_shaped_to_vm,
             dscp=quality.dscp is not None,
+            standby=plug.role is Role.STANDBY,
         ),
         counter_slot=CounterSlot(device),
         flood_next=view.successor(port.id),

@@ -8,6 +8,10 @@ from heddle.intent.model import Direction, Kind
 ObjectKey = tuple[Kind, str]  # also the question: what is this object?
 Question = tuple[str, ...]
 
+ANY_PEER: Question = ("any peer",)  # is another host in a network that this one needs?
+ALL_HOSTS: Question = ("all hosts",)  # are there so few hosts that each knows all?
+FLOOD_GROUPS: Question = ("flood groups",)  # which multicast groups do needed networks have?
+
 
 def subnets_of(network_id: str) -> Question:
     return ("subnets of", network_id)
@@ -44,6 +48,43 @@ def detour_of(host: str) -> Question:
 def path_to(host: str) -> Question:
     """How do probes say that this host reaches that one?"""
     return ("path to host", host)
+
+
+def presence_of(machine_id: str) -> Question:
+    """Does a machine that is being moved run here?"""
+    return ("presence of machine", machine_id)
+
+
+def number_of_host(name: str) -> Question:
+    return ("number of host", name)
+
+
+def relaying(host: str) -> Question:
+    """For whom is the host the relay?"""
+    return ("relaying", host)
+
+
+def on_paths(host: str) -> Question:
+    """Which paths that probes found go through the host?"""
+    return ("on paths", host)
+
+
+def is_needed(network_id: str) -> Question:
+    """Does this host need the network?"""
+    return ("needed", network_id)
+
+
+def is_peer(host: str) -> Question:
+    """Is the other host in a network that this one needs?"""
+    return ("peer", host)
+
+
+def resides(network_id: str, host: str) -> Question:
+    """Is the other host in the network? Also the key of what it gives this host."""
+    return (RESIDENCE, network_id, host)
+
+
+RESIDENCE = "residence"
 
 
 def number_of_group(group_id: str) -> Question:

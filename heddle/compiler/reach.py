@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from heddle.compiler.joins import Joins
 from heddle.intent.model import AnyResource, Network, Port, Router, Subnet
 
 
@@ -22,58 +23,34 @@ def networks_of(resource: AnyResource | None) -> tuple[str, ...]:
 
 
 class Reach:
-    """The graph of networks and the routers between them."""
+    """VNIs of networks and of those that routers join to them."""
 
     def __init__(self) -> None:
         self._vnis: dict[str, int] = {}
-        self._networks: dict[str, tuple[str, ...]] = {}  # by router
-        self._routers: dict[str, set[str]] = {}  # by network
-        # Components found since a network or router last changed, so that a
-        # change of ports does not search again.
-        self._found: dict[str, frozenset[int]] = {}
+        self._joins = Joins()
+        # By what is joined, since a network or router last changed.
+        self._found: dict[frozenset[str], frozenset[int]] = {}
 
     def replace(self, old: AnyResource | None, new: AnyResource | None) -> None:
-        match old:
-            case Network():
-                self._found.clear()
-                del self._vnis[old.id]
-            case Router():
-                self._found.clear()
-                for network_id in set(self._networks.pop(old.id)):
-                    self._routers[network_id].discard(old.id)
-                    if not self._routers[network_id]:
-                        del self._routers[network_id]
-        match new:
-            case Network():
-                self._found.clear()
-                self._vnis[new.id] = new.vni
-            case Router():
-                self._found.clear()
-                self._networks[new.id] = networks_of(new)
-                for network_id in networks_of(new):
-                    self._routers.setdefault(network_id, set()).add(new.id)
+        self._found.clear()
+        if isinstance(old, Network):
+            del self._vnis[old.id]
+        if isinstance(new, Network):
+            self._vnis[new.id] = new.vni
+        routers = [one if isinstance(one, Router) else None for one in (old, new)]
+        if any(routers):
+            self._joins.replace(*routers)
 
     def reachable(self, network_ids: Iterable[str]) -> set[int]:
         """VNIs of these networks and of all that routers join to them."""
-        components = {self._component(network_id) for network_id in network_ids}
-        return set().union(*components)
+        return set().union(*{self._vnis_joined_to(network_id) for network_id in network_ids})
 
-    def _component(self, network_id: str) -> frozenset[int]:
-        if network_id not in self._vnis and network_id not in self._routers:
-            return frozenset()
-        found = self._found.get(network_id)
+    def _vnis_joined_to(self, network_id: str) -> frozenset[int]:
+        joined = self._joins.joined_to(network_id)
+        if len(joined) == 1:
+            return frozenset(self._vnis[one] for one in joined if one in self._vnis)
+        found = self._found.get(joined)
         if found is None:
-            members = self._search(network_id)
-            found = frozenset(self._vnis[n] for n in members if n in self._vnis)
-            self._found.update(dict.fromkeys(members, found))
+            found = frozenset(self._vnis[one] for one in joined if one in self._vnis)
+            self._found[joined] = found
         return found
-
-    def _search(self, start: str) -> set[str]:
-        seen = {start}
-        waiting = [start]
-        while waiting:
-            for router_id in self._routers.get(waiting.pop(), ()):
-                fresh = set(self._networks[router_id]) - seen
-                seen |= fresh
-                waiting += fresh
-        return seen

@@ -194,6 +194,36 @@ class RaTemplateRow(NamedTuple):
     message: bytes
 
 
+class ThisHostRow(NamedTuple):
+    number: int
+    tunnel_ifindex: int | Device
+
+
+class VtepRow(NamedTuple):
+    address: bytes
+    source: bytes
+    relayed_to: int
+    mtu: int
+    ip_version: int
+    flags: Symbol
+
+
+class TunnelSenderKey(NamedTuple):
+    address: bytes
+
+
+class TunnelNetworkRow(NamedTuple):
+    first_port: int | Device
+    first_host: int
+    mtu: int
+    flags: Symbol
+
+
+class FloodHostKey(NamedTuple):
+    network: int
+    host: int
+
+
 RowKeyPart = (
     int
     | Device
@@ -206,6 +236,8 @@ RowKeyPart = (
     | SetMemberKey
     | PolicyRemoteKey
     | PolicyRuleKey
+    | TunnelSenderKey
+    | FloodHostKey
 )
 RowValue = (
     int
@@ -220,6 +252,9 @@ RowValue = (
     | Dhcp4TemplateRow
     | Dhcp6TemplateRow
     | RaTemplateRow
+    | ThisHostRow
+    | VtepRow
+    | TunnelNetworkRow
 )
 
 
@@ -231,8 +266,12 @@ class RowKey(NamedTuple):
 
 
 # The order in which tables are written; removals go the other way round. What
-# others point to comes first, the port that opens a device to traffic last.
+# others point to comes first, the port that opens a device to traffic late, and
+# what opens the tunnel last.
 TABLE_ORDER = (
+    "this_host",
+    "vteps",
+    "flood_hosts",
     "dhcp4_templates",
     "dhcp6_templates",
     "ra_templates",
@@ -247,6 +286,8 @@ TABLE_ORDER = (
     "sets",
     "policy_groups",
     "ports",
+    "tunnel_networks",
+    "tunnel_senders",
 )
 
 

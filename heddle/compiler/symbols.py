@@ -10,6 +10,13 @@ from heddle.intent.model import Direction
 ENDPOINT_PORT = Symbol("endpoint_kind", ("ENDPOINT_PORT",))
 ENDPOINT_ROUTER = Symbol("endpoint_kind", ("ENDPOINT_ROUTER",))
 ENDPOINT_SERVICE = Symbol("endpoint_kind", ("ENDPOINT_SERVICE",))
+ENDPOINT_REMOTE = Symbol("endpoint_kind", ("ENDPOINT_REMOTE",))
+
+VTEP = Symbol("vtep_flag", ())
+VTEP_FOREIGN = Symbol("vtep_flag", ("VTEP_FOREIGN",))
+
+TUNNEL_NETWORK = Symbol("tunnel_network_flag", ())
+TUNNEL_NETWORK_LEARNING = Symbol("tunnel_network_flag", ("TUNNEL_LEARN",))
 
 ROUTE_CONNECTED = Symbol("route_kind", ("ROUTE_CONNECTED",))
 ROUTE_VIA = Symbol("route_kind", ("ROUTE_VIA",))
@@ -31,6 +38,7 @@ _PORT_FLAGS = (
     "PORT_OPEN",
     "PORT_SHAPED_TO_VM",
     "PORT_DSCP",
+    "PORT_STANDBY",
 )
 
 # All ports share these few objects.
@@ -41,7 +49,15 @@ _PORT_FLAG_SETS = {
 
 
 def port_flags(
-    *, peer: bool, dhcp4: bool, dhcp6: bool, ra: bool, is_open: bool, shaped: bool, dscp: bool
+    *,
+    peer: bool,
+    dhcp4: bool,
+    dhcp6: bool,
+    ra: bool,
+    is_open: bool,
+    shaped: bool,
+    dscp: bool,
+    standby: bool,
 ) -> Symbol:
     """The bit set of ``enum port_flag``."""
-    return _PORT_FLAG_SETS[peer, dhcp4, dhcp6, ra, is_open, shaped, dscp]
+    return _PORT_FLAG_SETS[peer, dhcp4, dhcp6, ra, is_open, shaped, dscp, standby]

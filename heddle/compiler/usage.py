@@ -18,6 +18,7 @@ from heddle.compiler.questions import (
     number_of_group,
     number_of_set,
 )
+from heddle.compiler.roles import role_of
 from heddle.intent.model import (
     AddressGroup,
     AddressGroupEntry,
@@ -175,7 +176,8 @@ class Usage:
             self._stateless.add(group.id)
 
     def _uses(self, resource: AnyResource | None) -> Iterator[Use]:
-        if isinstance(resource, Port) and resource.host == self._host and resource.port_security:
+        is_here = isinstance(resource, Port) and role_of(resource, self._host) is not None
+        if isinstance(resource, Port) and is_here and resource.port_security:
             for group_id in resource.security_group_ids:
                 yield Use(group_id, resource.network_id)
 

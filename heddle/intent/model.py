@@ -32,6 +32,7 @@ class Kind(StrEnum):
     HOST = "host"
     DETOUR = "detour"
     PATH = "path"  # never stored
+    PRESENCE = "presence"  # never stored
     NETWORK = "network"
     SUBNET = "subnet"
     ROUTER = "router"
@@ -104,12 +105,24 @@ class Detour(Resource):
 class Path(Resource):
     """How this host reaches ``host``, as its probes found: through ``relay``, or
     straight. A relay that is this host itself: others reach ``host`` through it.
-    A fact that the agent hands to its compiler; never stored."""
+    ``mtu`` is the largest IP packet of a guest that passes, 0: any that the
+    networks here allow. A fact that the agent hands to its compiler; never stored."""
 
     kind: ClassVar[Kind] = Kind.PATH
 
     host: str
     relay: str | None = None
+    mtu: Annotated[int, Field(ge=0, le=65535)] = 0
+
+
+class Presence(Resource):
+    """Whether a machine that is being moved runs on this host at this moment. A
+    fact as ``Path`` is."""
+
+    kind: ClassVar[Kind] = Kind.PRESENCE
+
+    machine_id: str
+    here: bool
 
 
 class ForeignMac(Part):
@@ -350,6 +363,7 @@ AnyResource = (
     Host
     | Detour
     | Path
+    | Presence
     | Network
     | Subnet
     | Router

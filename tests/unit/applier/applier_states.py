@@ -23,6 +23,7 @@ from heddle.compiler.state import (
     Shaping,
     SourcePrefixKey,
     Symbol,
+    TunnelNetworkRow,
 )
 from heddle.intent.names import SHAPER
 
@@ -84,6 +85,8 @@ def host_state(plugs: Iterable[Plug]) -> HostState:
     for network in {plug.network for plug in ordered}:
         key = RowKey("router_interfaces", RouterInterfaceKey(1, network))
         state.rows[key] = RouterInterfaceRow(bytes(6), 1450, bytes(16), bytes(16))
+        first = next(plug.device for plug in ordered if plug.network == network)
+        state.rows[RowKey("tunnel_networks", network)] = TunnelNetworkRow(first, 0, 1450, NO_FLAGS)
     return state
 
 

@@ -62,7 +62,8 @@ def assert_shaper_holds(kernel: FakeKernel, state: HostState, indexes: dict[str,
 
 
 def assert_rings_are_whole(kernel: FakeKernel) -> None:
-    """From every port, flooding comes back to it, and meets only ports of its network."""
+    """From every port, flooding comes back to it, and meets only ports of its network;
+    what other hosts flood begins with one of those."""
     ports = _table(kernel, "ports")
     for start, row in ports.items():
         at, passed = row["flood_next"], 0
@@ -70,6 +71,9 @@ def assert_rings_are_whole(kernel: FakeKernel) -> None:
             assert ports[at]["network"] == row["network"]
             at, passed = ports[at]["flood_next"], passed + 1
             assert passed <= len(ports)
+    for network, row in _table(kernel, "tunnel_networks").items():
+        begin = ports.get(row["first_port"])
+        assert begin["network"] == network if begin else row["first_port"] == 0
 
 
 def assert_flooding_reaches_all(kernel: FakeKernel, devices: Iterable[str]) -> None:
@@ -88,6 +92,12 @@ def assert_flooding_reaches_all(kernel: FakeKernel, devices: Iterable[str]) -> N
 def counter_slots(kernel: FakeKernel) -> dict[int, int]:
     """Counter slots by ifindex."""
     return {index: row["counter_slot"] for index, row in _table(kernel, "ports").items()}
+
+
+def first_ports(kernel: FakeKernel) -> dict[int, int]:
+    """Ifindexes by VNI, where what other hosts flood begins."""
+    networks = _table(kernel, "tunnel_networks")
+    return {network: row["first_port"] for network, row in networks.items()}
 
 
 def epochs(kernel: FakeKernel) -> dict[int, int]:

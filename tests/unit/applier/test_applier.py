@@ -13,6 +13,7 @@ from host_checks import (
     assert_rings_are_whole,
     counter_slots,
     epochs,
+    first_ports,
     held_rows,
     row_key,
 )
@@ -130,6 +131,7 @@ def test_a_report_tells_what_was_done() -> None:
         Action("+", "addresses 10.0.0.2 in network 7"),
         Action("+", "macs fa:16:3e:00:00:02 in network 7"),
         Action("+", f"ports {B.device}"),
+        Action("~", "tunnel_networks 7"),
         Action("-", f"ports {A.device}"),
         Action("-", "macs fa:16:3e:00:00:01 in network 7"),
         Action("-", "addresses 10.0.0.1 in network 7"),
@@ -244,6 +246,25 @@ def test_what_fails_stays_pending_and_the_rest_goes_on() -> None:
     assert Action("+", f"link {B.device}") in applier.audit().changes
     assert applier.pending == {}
     assert_holds(kernel, host_state([A, B, C]))
+
+
+def test_what_other_hosts_flood_begins_with_a_port_that_is_there() -> None:
+    kernel = FakeKernel(refuse=lambda step: step == f"link + {A.device}")
+    applier = Applier(kernel)
+    applier.synchronize(host_state([A, B]))
+    assert applier.pending == {A.device: f"link + {A.device}: refused"}
+    assert first_ports(kernel) == {7: kernel.link(B.device).index}
+
+    kernel.refuse = lambda step: False
+    applier.audit()
+    assert first_ports(kernel) == {7: kernel.link(A.device).index}
+    assert_holds(kernel, host_state([A, B]))
+
+
+def test_without_any_link_it_goes_nowhere() -> None:
+    kernel = FakeKernel(refuse=lambda step: step.startswith("link +"))
+    Applier(kernel).synchronize(host_state([A, B]))
+    assert first_ports(kernel) == {7: 0}
 
 
 @given(STATES, st.integers(0, 60))

@@ -8,6 +8,7 @@ from heddle.applier.describe import describe
 from heddle.compiler.addresses import mapped
 from heddle.compiler.state import (
     Device,
+    FloodHostKey,
     PolicyGroupKey,
     PolicyRemoteKey,
     PolicyRuleKey,
@@ -16,6 +17,7 @@ from heddle.compiler.state import (
     SetMemberKey,
     SourcePrefixKey,
     Symbol,
+    TunnelSenderKey,
 )
 
 TO_VM = Symbol("direction", ("TO_VM",))
@@ -32,6 +34,9 @@ ROWS = {
         "source_prefixes",
         SourcePrefixKey(96, Device("tap1"), bytes.fromhex("00005e000101"), NOWHERE),
     ),
+    "tunnel_senders 10.0.0.0": RowKey("tunnel_senders", TunnelSenderKey(TEN)),
+    "flood_hosts host 3 in network 9": RowKey("flood_hosts", FloodHostKey(9, 3)),
+    "vteps 3": RowKey("vteps", 3),
     "sets 5": RowKey("sets", 5),
     "set_members 10.0.0.0/8 of set 5 in network 9": RowKey(
         "set_members", SetMemberKey(5, 9, 4, 104, TEN)

@@ -19,6 +19,7 @@ from heddle.intent.model import (
     Network,
     Path,
     Port,
+    Presence,
     QosPolicy,
     Route,
     Router,
@@ -177,8 +178,12 @@ def detour(to: str, relay: str) -> Detour:
     return Detour(id=f"detour-{to}", name=to, host=to, relay=relay)
 
 
-def path(to: str, relay: str | None = None) -> Path:
-    return Path(id=f"path-{to}", name=to, host=to, relay=relay)
+def path(to: str, relay: str | None = None, mtu: int = 0) -> Path:
+    return Path(id=f"path-{to}", name=to, host=to, relay=relay, mtu=mtu)
+
+
+def presence(of: str, *, here: bool) -> Presence:
+    return Presence(id=of, name=of, machine_id=of, here=here)
 
 
 def foreign(name: str, *macs: tuple[str, str | None], learn: bool = False) -> ForeignMember:

@@ -11,6 +11,7 @@ from compiler_intents import (
     dual_stack,
     entry,
     group,
+    host,
     interface,
     machine,
     network,
@@ -106,6 +107,65 @@ def test_one_port_costs_three_fragments(large: Compiler) -> None:
     assert large.recompiled == 3
     assert len(compiler_delta.links) == 1
     large.update([(r.kind, r.id, None) for r in objects])
+
+
+# ---- ports of other hosts ------------------------------------------------------
+
+MANY_FAR = 10_000
+HOSTS = 50
+
+
+def far_port(number: int, where: int = 1, on: int | None = None) -> AnyResource:
+    high, low = divmod(number + 500, 250)
+    fixed_ips = (FixedIp(subnet_id=f"sub4-{where}", ip=f"10.{where}.{high}.{low}"),)
+    mac = f"fa:16:3e:0{where}:{high:02x}:{low:02x}"
+    name = f"h{on or 2 + number % (HOSTS - 1)}"
+    fields = {"id": f"{where}-{number:05}-far", "mac": mac, "fixed_ips": fixed_ips, "host": name}
+    return port(where, 2, f"far{number}", security_group_ids=("web",), **fields)
+
+
+def with_far_ports(count: int) -> Compiler:
+    """Of as many ports in network 1, where this host has one, and in network 3, where
+    it has none. Each of the other hosts has some of them."""
+    compiler = Compiler(HOST)
+    hosts = [host(n, vtep=f"192.0.2.{n}") for n in range(1, HOSTS + 2)]
+    local = [machine("m1"), port(1, 2, security_group_ids=("web",)), group("web", 1)]
+    compiler.update(written([*hosts, *dual_stack(1, 2), network(3), *local]))
+    compiler.update(written([rule(1, remote_group_id="web")]))
+    compiler.update(written([far_port(n, w) for n in range(count) for w in (1, 3)]))
+    return compiler
+
+
+@pytest.fixture(scope="module")
+def few_far() -> Compiler:
+    return with_far_ports(3 * HOSTS)
+
+
+@pytest.fixture(scope="module")
+def many_far() -> Compiler:
+    return with_far_ports(MANY_FAR)
+
+
+FAR_CHANGES: dict[str, tuple[AnyResource, int, int]] = {  # fragments, rows
+    "a port": (far_port(20_000), 1, 3),
+    "a port, first of its host": (far_port(20_000, on=HOSTS + 1), 3, 5),
+    "a port that moves": (far_port(7, on=20), 1, 2),
+    "a port out of reach": (far_port(20_000, 3), 1, 0),
+    "a port out of reach, first of its host": (far_port(20_000, 3, on=HOSTS + 1), 2, 0),
+}
+
+
+@pytest.mark.parametrize(("resource", "fragments", "rows"), FAR_CHANGES.values(), ids=FAR_CHANGES)
+def test_cost_of_far_ports_does_not_grow(
+    few_far: Compiler, many_far: Compiler, resource: AnyResource, fragments: int, rows: int
+) -> None:
+    for compiler in (few_far, many_far):
+        key = (resource.kind, resource.id)
+        before = far_port(7) if key == ("port", far_port(7).id) else None
+        delta = compiler.update([(*key, resource)])
+        assert (compiler.recompiled, len(delta.rows)) == (fragments, rows)
+        compiler.update([(*key, before)])
+        assert compiler.recompiled == fragments
 
 
 # ---- policy --------------------------------------------------------------------
@@ -217,4 +277,4 @@ def test_rules_stay_while_their_only_port_changes(many_rules: Compiler) -> None:
     moved = plain.model_copy(update={"network_id": "net2", "fixed_ips": ()})
     for resource in (moved, plain):
         many_rules.update(written([resource]))
-        assert many_rules.recompiled <= 2  # it and its machine
+        assert many_rules.recompiled <= 4  # it, its machine, and both networks

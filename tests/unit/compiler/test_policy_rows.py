@@ -177,7 +177,7 @@ def test_of_rules_that_meet_the_first_by_id_gives_the_row() -> None:
 # ---- members -----------------------------------------------------------------
 
 
-def test_members_are_addresses_of_ports_of_any_host() -> None:
+def test_members_are_addresses_of_ports_of_any_host_within_reach() -> None:
     elsewhere = port(
         2,
         9,
@@ -186,7 +186,15 @@ def test_members_are_addresses_of_ports_of_any_host() -> None:
         security_group_ids=("web",),
         address_pairs=(address_pair("10.9.0.0/16"),),
     )
-    rows = rows_of(network(2, vni=22), elsewhere, rule(1, remote_group_id="web"))
+    out_of_reach = port(3, 9, "m9", host="h2", security_group_ids=("web",))
+    rows = rows_of(
+        network(2, vni=22),
+        network(3),
+        port(2, 8, nic=1),
+        elsewhere,
+        out_of_reach,
+        rule(1, remote_group_id="web"),
+    )
     assert {key for key in rows if isinstance(key, SetMemberKey)} == {
         SetMemberKey(7, 1, 4, 128, mapped("10.1.0.2")),
         SetMemberKey(7, 1, 6, 128, mapped("fd00:1::2")),

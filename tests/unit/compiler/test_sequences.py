@@ -8,13 +8,19 @@ from compiler_intents import (
     HOST,
     address_group,
     address_pair,
+    detour,
+    dual_stack,
     entry,
+    foreign,
     group,
+    host,
     host_route,
     interface,
     machine,
     network,
+    path,
     port,
+    presence,
     qos,
     router,
     rule,
@@ -43,6 +49,7 @@ numbers = st.integers(1, 3)
 port_numbers = st.integers(1, 4)
 machine_names = st.sampled_from(["m1", "m2"])
 hosts = st.sampled_from([HOST, HOST, HOST, "h2"])
+other_ends = st.sampled_from(["", "", "", HOST, "h2", "h3"])  # of a migration
 
 networks = st.builds(
     network,
@@ -50,6 +57,15 @@ networks = st.builds(
     vni=st.integers(1, 4),
     mtu=st.sampled_from([1400, 1450]),
     domain=st.sampled_from(["", "one.example", "a..b"]),
+    flood_group=st.sampled_from([None, None, "239.0.0.1", "ff05::1", "10.0.0.1"]),
+    foreign_members=st.sampled_from(
+        [
+            (),
+            (),
+            (foreign("sw1", ("fa:16:3e:01:01:02", "10.1.0.3")), foreign("h2", learn=True)),
+            (foreign(HOST, ("02:00:00:00:00:01", None)),),
+        ]
+    ),
 )
 subnets4 = st.builds(
     subnet4,
@@ -93,7 +109,23 @@ machines = st.builds(
     st.sampled_from(["vm", "container"]),
     name=machine_names,
     host=hosts,
+    migrating_to=other_ends,
+    moved_from=other_ends,
     cpus=st.integers(1, 2),
+)
+host_names = st.sampled_from([HOST, "h2", "h3", "sw1"])
+host_objects = st.builds(
+    host,
+    st.integers(1, 4),
+    name=host_names,
+    number=st.integers(1, 4),
+    vtep=st.sampled_from(["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1", "", "x"]),
+    udp_port=st.sampled_from([4789, 4789, 8472]),
+)
+ways = st.one_of(
+    st.builds(detour, host_names, host_names),
+    st.builds(path, host_names, st.one_of(st.none(), host_names), st.sampled_from([0, 1400])),
+    st.builds(presence, machine_names.map(lambda name: f"machine-{name}"), here=st.booleans()),
 )
 
 
@@ -159,6 +191,8 @@ ports = st.builds(
     fixed_ips=st.builds(_fixed_ips, numbers, st.lists(port_numbers, max_size=2)),
     nic=st.integers(0, 2),
     host=hosts,
+    migrating_to=other_ends,
+    moved_from=other_ends,
     security_group_ids=st.lists(group_names, max_size=3).map(tuple),
     port_security=st.booleans(),
     address_pairs=address_pairs,
@@ -172,8 +206,18 @@ sound_ports = st.builds(
     nic=st.integers(0, 2),
     security_group_ids=group_lists,
 )
+cluster: st.SearchStrategy[AnyResource] = st.one_of(host_objects, host_objects, ways)
 connectivity: st.SearchStrategy[AnyResource] = st.one_of(
-    networks, networks, subnets4, subnets6, routers, machines, ports, sound_ports, sound_ports
+    cluster,
+    networks,
+    networks,
+    subnets4,
+    subnets6,
+    routers,
+    machines,
+    ports,
+    sound_ports,
+    sound_ports,
 )
 policy: st.SearchStrategy[AnyResource] = st.one_of(
     groups, address_groups, entries, rules, rules, rules, policies
@@ -219,8 +263,70 @@ policy_changes = st.one_of(policy, policy, sound_rules, sound_rules, plugged_por
 )
 policy_transactions = st.lists(st.lists(policy_changes, min_size=1, max_size=3), max_size=12)
 policy_beginning = [(r.kind, r.id, r) for r in POLICY_WORLD]
+
+# Other hosts alone: sound, and few, so that most changes matter.
+CLUSTER_WORLD: list[AnyResource] = [
+    *(host(n) for n in (1, 2, 3)),
+    *dual_stack(1, 2),
+    network(3),
+    subnet4(3),
+    machine("m1"),
+    port(1, 1, "m1"),
+    *(port(n, 2, "m9", host="h2") for n in (1, 2, 3)),
+]
+sound_hosts = st.builds(
+    lambda number, vtep: host(number, vtep=vtep or f"192.0.2.{number}"),
+    st.integers(1, 4),
+    st.sampled_from(["", "", "192.0.2.9", "2001:db8::9"]),
+)
+far_ports = st.builds(
+    port,
+    numbers,
+    port_numbers,
+    st.just("m9"),
+    host=st.sampled_from(["h2", "h3", "h4"]),
+    migrating_to=st.sampled_from(["", "", "h3", HOST]),
+)
+moving_ports = st.builds(
+    port,
+    numbers,
+    st.just(1),
+    host=st.sampled_from([HOST, "h2", "h3"]),
+    migrating_to=other_ends,
+    moved_from=other_ends,
+    nic=st.integers(0, 3),
+)
+moving_machines = st.builds(
+    machine,
+    st.just("m1"),
+    host=st.sampled_from([HOST, "h2", "h3"]),
+    migrating_to=other_ends,
+    moved_from=other_ends,
+)
+sound_networks = st.builds(
+    network,
+    numbers,
+    flood_group=st.sampled_from([None, None, "239.0.0.1", "239.0.0.2"]),
+    foreign_members=st.sampled_from([(), (foreign("sw1", learn=True),), (foreign("h4"),)]),
+)
+sound_routers = st.builds(
+    lambda ends: router(*map(interface, sorted(ends))), st.sets(numbers, max_size=3)
+)
+cluster_changes = st.one_of(
+    sound_hosts,
+    ways,
+    far_ports,
+    far_ports,
+    moving_ports,
+    moving_machines,
+    sound_networks,
+    sound_routers,
+).flatmap(lambda r: st.sampled_from([(r.kind, r.id, r), (r.kind, r.id, r), (r.kind, r.id, None)]))
+cluster_transactions = st.lists(st.lists(cluster_changes, min_size=1, max_size=4), max_size=12)
+cluster_beginning = [(r.kind, r.id, r) for r in CLUSTER_WORLD]
 histories = st.one_of(
     st.builds(lambda first, rest: [first, *rest], beginnings, transactions),
+    st.builds(lambda rest: [cluster_beginning, *rest], cluster_transactions),
     st.builds(lambda rest: [policy_beginning, *rest], policy_transactions),
 )
 
@@ -245,7 +351,7 @@ def vnis_of(state: HostState, delta: HostDelta) -> set[int]:
 
 def _vnis(state: HostState, key: RowKey) -> set[int]:
     fields = (key.key, state.rows[key])
-    if key.table == "ra_templates":
+    if key.table in ("ra_templates", "tunnel_networks"):
         return {int(str(key.key))}
     return {vni for part in fields if (vni := getattr(part, "network", 0))}
 
@@ -268,6 +374,7 @@ def test_incremental_equals_full(sequence: list[list[Change]]) -> None:
         assert compiler.errors == full.errors
         assert patch(before, delta) == full.state
         assert not unneeded(before, delta)
+        assert delta.tunnel_changed == (before.tunnel != full.state.tunnel)
         assert vnis_of(before, delta) | vnis_of(compiler.state, delta) <= delta.touched
         assert must_touch(before, compiler.state) <= delta.touched
 

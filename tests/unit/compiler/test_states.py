@@ -28,7 +28,11 @@ def changes(before: Iterable[AnyResource], after: Iterable[AnyResource]) -> list
 
 def snapshot(state: HostState) -> HostState:
     return HostState(
-        copy(state.links), copy(state.rows), copy(state.machines), copy(state.namespaces)
+        copy(state.links),
+        copy(state.rows),
+        copy(state.machines),
+        copy(state.namespaces),
+        state.tunnel,
     )
 
 
@@ -45,6 +49,8 @@ def patch(state: HostState, delta: HostDelta) -> HostState:
                 del current[key]
             else:
                 current[key] = value
+    if delta.tunnel_changed:
+        result.tunnel = delta.tunnel
     for name, present in delta.namespaces.items():
         (result.namespaces.add if present else result.namespaces.remove)(name)
     return result

@@ -9,6 +9,7 @@ from compiler_intents import (
     dual_stack,
     entry,
     group,
+    host,
     interface,
     machine,
     network,
@@ -95,9 +96,12 @@ def test_a_subnet_that_moves_touches_both_networks(compiler: Compiler) -> None:
 # ---- policy: network 4 is where a port uses the group, network 2 where the members are
 
 FAR = port(2, 7, "m9", host="h2", security_group_ids=("db",))
+STRANGER = port(2, 8, "m9", host="h2")
 POLICY: list[AnyResource] = [
     port(4, 2, security_group_ids=("web",)),
+    port(1, 9, nic=9),
     FAR,
+    STRANGER,
     group("web", 1),
     group("db", 2),
     rule(1, remote_group_id="db"),
@@ -133,7 +137,7 @@ def test_what_is_taken_away_touches_the_ports_that_stand_under_it(
 ADDED: dict[str, AnyResource] = {
     "a rule": rule(9, remote_cidr="10.0.0.0/8"),
     "an entry": entry("198.51.100.0/24"),
-    "a member": port(2, 8, "m9", host="h2", security_group_ids=("db",)),
+    "a member": STRANGER.model_copy(update={"security_group_ids": ("db",)}),
 }
 
 
@@ -149,6 +153,15 @@ def test_with_a_stateless_group_it_does(guarded: Compiler, resource: AnyResource
     """What it allows may have a connection now, which needs a decision."""
     assert touched(guarded, group("web", 1, stateful=False)) == {4}
     assert touched(guarded, resource) == ({1, 2, 3} if resource.kind is Kind.PORT else {4})
+
+
+def test_a_port_of_another_host_touches_all_that_can_reach_it(guarded: Compiler) -> None:
+    """Of this host, that is: network 5 it can't reach."""
+    assert touched(guarded, host(3)) == set()
+    assert touched(guarded, port(2, 10, "m9", host="h2")) == {1, 2, 3}
+    assert touched(guarded, network(5), subnet4(5), port(5, 9, "m9", host="h2")) == {5}
+    assert touched(guarded, port(5, 8, "m9", host="h2")) == set()
+    assert touched(guarded, port(2, 10, "m9", host="h3")) == {1, 2, 3}
 
 
 def test_a_stateless_group_becomes_stateful(guarded: Compiler) -> None:

@@ -14,6 +14,7 @@ from heddle.compiler import state
 from heddle.datapath.abi import Abi
 from heddle.datapath.loader import OBJECT, OBJECTS, PROGRAMS
 from heddle.errors import KernelError
+from heddle.intent import model
 
 ABI_HEADER = Path(__file__).parents[3] / "bpf" / "shared" / "abi.h"
 # Structs whose names do not follow from those of the rows.
@@ -38,6 +39,11 @@ ROWS: dict[type[Any], str] = {
     state.Dhcp4TemplateRow: "dhcp4_template",
     state.Dhcp6TemplateRow: "dhcp6_template",
     state.RaTemplateRow: "ra_template",
+    state.ThisHostRow: "this_host",
+    state.VtepRow: "vtep",
+    state.TunnelSenderKey: "tunnel_sender_key",
+    state.TunnelNetworkRow: "tunnel_network",
+    state.FloodHostKey: "flood_host_key",
 }
 
 
@@ -97,6 +103,11 @@ def test_every_table_has_a_layout(abi: Abi) -> None:
     layout = abi.table_layout("epochs")
     assert layout.max_entries == abi.value("EPOCH_SLOTS")
     assert [field.size for field in layout.key + layout.value] == [4, 4]
+
+
+def test_numbers_of_the_model_are_those_of_the_data_plane(abi: Abi) -> None:
+    assert abi.value("GROUP_HOSTS") == model.HOST_NUMBER_MAX + 1
+    assert abi.value("PROBE_VNI") == model.PROBE_VNI
 
 
 def test_a_timer_is_no_part_of_a_row(abi: Abi) -> None:
