@@ -6,7 +6,7 @@ Intent is a set of objects with one revision counter for the whole store. Facts
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,6 +39,25 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """What has changed for a host up to a revision; maybe nothing has."""
+
+    revision: int
+    changes: Sequence[Change]
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """The store can't be followed, and why; it is tried again and again. An
+    empty reason: it can be again."""
+
+    reason: str
+
+
+Followed = Snapshot | Batch | Outage
+
+
+@dataclass(frozen=True, slots=True)
 class Transaction:
     """Writes that happen together or not at all. With ``expected_revision``
     the commit is refused (ConflictError) when the store has moved on."""
@@ -64,6 +83,19 @@ class Store(Protocol):
         """Yield, in order, the changes of each revision after the given one,
         first those already there. One list per transaction. CompactedError
         when the given revision is too old."""
+        ...
+
+    def follow(self, host: str) -> AsyncGenerator[Followed, None]:
+        """What a host needs, for ever: first a snapshot of it, then what
+        changes. What the host needs no more comes as a deletion, what it newly
+        needs as a write, whenever that was made. A further snapshot replaces
+        everything. A store that can be out of reach tells so, and may begin
+        with what it had at an earlier time."""
+        ...
+
+    def catch_up(self, host: str) -> None:
+        """Let who follows for this host soon get a batch of the present
+        revision, also when nothing has changed for it."""
         ...
 
     def put_status(self, statuses: Mapping[tuple[str, str], Mapping[str, Any] | None]) -> None:

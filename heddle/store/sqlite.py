@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -19,8 +20,17 @@ from typing import Any
 from heddle.errors import ConflictError
 from heddle.intent.model import AnyResource, Kind
 from heddle.store.database import medium, open_database
-from heddle.store.interface import Change, CompactedError, Snapshot, Transaction
+from heddle.store.interface import (
+    Batch,
+    Change,
+    CompactedError,
+    Followed,
+    Snapshot,
+    Transaction,
+)
 from heddle.store.stamps import next_value, now, parse
+
+log = logging.getLogger(__name__)
 
 WATCH_INTERVAL_S = 0.02
 CHANGES_KEPT = 50_000
@@ -97,6 +107,20 @@ class SqliteStore:
                 while changes := self._changes_after(connection, after_revision):
                     after_revision = changes[0].revision
                     yield changes
+
+    async def follow(self, host: str) -> AsyncGenerator[Followed, None]:
+        """Everything: all that is here is of the one host that has this store."""
+        while True:
+            snapshot = self.snapshot()
+            yield snapshot
+            try:
+                async for changes in self.watch(snapshot.revision):
+                    yield Batch(changes[-1].revision, changes)
+            except CompactedError:
+                log.info("fell behind the store's log of changes: reading everything")
+
+    def catch_up(self, host: str) -> None:
+        """Each revision is told in any case."""
 
     def put_status(self, statuses: Mapping[tuple[str, str], Mapping[str, Any] | None]) -> None:
         put = [(*key, json.dumps(value)) for key, value in statuses.items() if value is not None]

@@ -10,9 +10,10 @@
 ``journal/COMMIT/N``                     the steps of a large commit
 ``status/HOST/KIND/ID``                  facts, as JSON
 ``alive/HOST``                           there as long as the agent of a host lives
+``wake/HOST``                            written to learn that a host's agent is up to date
 =======================================  =========================================
 
-Only what is below ``intent/`` is ever watched.
+Only what is below ``intent/`` is watched, and by each host its own ``wake``.
 """
 
 from __future__ import annotations
@@ -98,6 +99,10 @@ def status_of(key: bytes) -> tuple[str, str, str]:
 
 def alive_key(host: str) -> bytes:
     return ALIVE + _quoted(host).encode()
+
+
+def wake_key(host: str) -> bytes:
+    return f"{ROOT}wake/{_quoted(host)}".encode()
 
 
 def journal_prefix(commit: str) -> bytes:

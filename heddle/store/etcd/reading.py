@@ -48,7 +48,12 @@ def moment(client: EtcdClient) -> Moment:
 
 def keys_of(client: EtcdClient, prefix: bytes, revision: int) -> Iterator[KeyValue]:
     """All keys that begin with ``prefix``, as of a revision."""
-    start, end, more = prefix, end_of(prefix), True
+    return keys_between(client, prefix, end_of(prefix), revision)
+
+
+def keys_between(client: EtcdClient, start: bytes, end: bytes, revision: int) -> Iterator[KeyValue]:
+    """All keys from ``start`` up to before ``end``, as of a revision."""
+    more = True
     while more:
         page = client.range(start, end, limit=_PAGE, revision=revision)
         yield from page.items

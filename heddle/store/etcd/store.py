@@ -6,18 +6,21 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from heddle.intent.model import AnyResource, Kind
 from heddle.settings import EtcdSettings
+from heddle.store.cache import IntentCache
 from heddle.store.etcd.client import EtcdClient
 from heddle.store.etcd.commit import commit
 from heddle.store.etcd.connection import LostError
-from heddle.store.etcd.layout import INTENT, PENDING, SEE, place_of, status_key
+from heddle.store.etcd.follow import Follower
+from heddle.store.etcd.layout import INTENT, PENDING, SEE, place_of, status_key, wake_key
 from heddle.store.etcd.messages import Event, delete, put
 from heddle.store.etcd.reading import moment, objects_below, read_statuses
 from heddle.store.etcd.watch import Waker, Watching
-from heddle.store.interface import Change, Snapshot, Transaction
+from heddle.store.interface import Change, Followed, Snapshot, Transaction
 from heddle.store.stamps import parse
 
 _FACTS_AT_ONCE = 100
@@ -27,12 +30,14 @@ _RETRY_SECONDS = 0.5
 class EtcdStore:
     """Implements heddle.store.interface.Store. Usable from any thread.
 
-    ``host`` is whose facts ``put_status`` records.
+    ``host`` is whose facts ``put_status`` records. ``cache`` is a file for what
+    ``follow`` last told, from which it begins when etcd is out of reach.
     """
 
-    def __init__(self, settings: EtcdSettings, host: str) -> None:
+    def __init__(self, settings: EtcdSettings, host: str, cache: Path | None = None) -> None:
         self._client = EtcdClient(settings)
         self._host = host
+        self._cache = IntentCache(cache) if cache is not None else None
 
     def snapshot(self) -> Snapshot:
         now = moment(self._client)
@@ -55,6 +60,19 @@ class EtcdStore:
                     yield changes
         finally:
             waker.end()
+
+    async def follow(self, host: str) -> AsyncGenerator[Followed, None]:
+        waker = Waker()
+        follower = Follower(self._client, host, waker, self._cache)
+        try:
+            while True:
+                for told in await asyncio.to_thread(follower.next):
+                    yield told
+        finally:
+            waker.end()
+
+    def catch_up(self, host: str) -> None:
+        self._client.overwrite([put(wake_key(host), b"")])
 
     def put_status(self, statuses: Mapping[tuple[str, str], Mapping[str, Any] | None]) -> None:
         steps = []

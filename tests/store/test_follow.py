@@ -1,0 +1,297 @@
+"""What a host follows: all that it needs, and no more, through whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing, closing
+from pathlib import Path
+
+from compiler_intents import (
+    dual_stack,
+    group,
+    machine,
+    network,
+    port,
+    qos,
+    rule,
+    subnet4,
+)
+from compiler_states import STATES
+from etcd_server import EtcdCluster, etcd_cluster
+from store_places import DEADLINE_S, EtcdPlace, Place
+
+from heddle.compiler.fragment import UNLIMITED
+from heddle.compiler.host import Compiler
+from heddle.intent.claims import claims_of
+from heddle.intent.model import AnyResource, Kind
+from heddle.store.etcd.store import EtcdStore
+from heddle.store.interface import Batch, Outage, Snapshot, Store, Transaction
+
+HOST = "h1"
+ME = machine("m1", host=HOST)
+
+
+class Followed:
+    """What a follower has been told, put together."""
+
+    def __init__(self, store: Store, host: str = HOST) -> None:
+        self._store, self._host = store, host
+        self._told = store.follow(host)
+        self.objects: dict[tuple[Kind, str], AnyResource] = {}
+        self.compiler = Compiler(host, UNLIMITED)
+        self.revision = 0
+        self.outages: list[str] = []
+        self.batches = 0
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        """Take what is told until that holds."""
+        while not done():
+            self.take(await anext(self._told))
+
+    async def catch_up(self) -> None:
+        """Take everything that is stored now."""
+        revision = await asyncio.to_thread(lambda: self._store.snapshot().revision)
+        await asyncio.to_thread(self._store.catch_up, self._host)
+        await self.until(lambda: self.revision >= revision)
+
+    def take(self, told: Snapshot | Batch | Outage) -> None:
+        match told:
+            case Snapshot():
+                self.objects = {
+                    (kind, name): value
+                    for kind, objects in told.objects.items()
+                    for name, value in objects.items()
+                }
+                self.compiler = Compiler(self._host, UNLIMITED)
+                self.compiler.update((*key, value) for key, value in self.objects.items())
+                self.revision = told.revision
+            case Batch():
+                self.batches += 1
+                for change in told.changes:
+                    if change.value is None:
+                        del self.objects[change.kind, change.id]
+                    else:
+                        self.objects[change.kind, change.id] = change.value
+                self.compiler.update((c.kind, c.id, c.value) for c in told.changes)
+                self.revision = told.revision
+            case Outage():
+                self.outages.append(told.reason)
+
+    def field(self, one: AnyResource, name: str) -> object:
+        """A field of an object, as it was told last."""
+        return getattr(self.objects[one.kind, one.id], name)
+
+    @property
+    def names(self) -> set[str]:
+        return {f"{kind}:{name}" for kind, name in self.objects}
+
+
+def following(
+    store: Store, scenario: Callable[[Followed], Awaitable[None]], host: str = HOST
+) -> None:
+    async def run() -> None:
+        followed = Followed(store, host)
+        async with asyncio.timeout(DEADLINE_S), aclosing(followed._told):
+            await scenario(followed)
+
+    asyncio.run(run())
+
+
+def replace_all(store: Store, wanted: list[AnyResource]) -> None:
+    """Make the store hold these and no others."""
+    stored = store.snapshot().objects
+    keys = {(one.kind, one.id) for one in wanted}
+    gone = [(k, i) for k, objects in stored.items() for i in objects if (k, i) not in keys]
+    store.commit(Transaction(put=wanted, delete=gone))
+
+
+def names_of(*objects: AnyResource) -> set[str]:
+    return {f"{one.kind}:{one.id}" for one in objects}
+
+
+def compatible(wanted: list[AnyResource]) -> bool:
+    """Whether etcd takes it: no two objects claim the same."""
+    claims = [claim for one in wanted for claim in claims_of(one)]
+    return len(claims) == len(set(claims))
+
+
+def test_any_state_after_any_other_compiles_as_if_all_were_followed(place: Place) -> None:
+    states = {name: state for name, state in STATES.items() if compatible(state)}
+    chance = random.Random(7)  # noqa: S311 - no secret
+    order = [name for _ in range(3) for name in chance.sample(sorted(states), len(states))]
+    with closing(place.open()) as store:
+
+        async def scenario(followed: Followed) -> None:
+            for name in order:
+                await asyncio.to_thread(replace_all, store, states[name])
+                await followed.catch_up()
+                whole = Compiler(HOST, UNLIMITED)
+                whole.update((one.kind, one.id, one) for one in states[name])
+                assert followed.compiler.state == whole.state, name
+
+        following(store, scenario)
+
+
+def test_a_host_without_ports_follows_nothing_of_others(etcd_place: EtcdPlace) -> None:
+    others = [*dual_stack(1, 2), machine("m9", host="h2"), port(1, 5, "m9", host="h2")]
+    with closing(etcd_place.open()) as store:
+        store.commit(Transaction(put=others))
+
+        async def scenario(followed: Followed) -> None:
+            await followed.catch_up()
+            assert followed.objects == {}
+            await asyncio.to_thread(store.commit, Transaction(put=[network(3)]))
+            await followed.catch_up()
+            assert followed.objects == {}
+            assert followed.batches <= 2  # of catching up alone
+
+        following(store, scenario)
+
+
+def test_interest_grows_and_shrinks_with_ports(etcd_place: EtcdPlace) -> None:
+    routed = list(dual_stack(1, 2))
+    far = [network(3), subnet4(3), port(3, 7, "m9", host="h2")]
+    near = [port(2, 8, "m9", host="h2", security_group_ids=("db",))]
+    web, db = [group(), rule()], [group("db", 2), rule(2, "db")]
+    mine = [ME, port(1, 5, "m1", security_group_ids=("web",))]
+    with closing(etcd_place.open()) as store:
+        store.commit(Transaction(put=[*routed, *far, *near, *web, *db]))
+
+        async def scenario(followed: Followed) -> None:
+            await followed.catch_up()
+            assert followed.objects == {}
+            await asyncio.to_thread(store.commit, Transaction(put=mine))
+            await followed.catch_up()
+            assert followed.names == names_of(*routed, *near, *mine, *web)
+            # A change in the network behind the router is followed.
+            moved = near[0].model_copy(update={"host": "h3"})
+            await asyncio.to_thread(store.commit, Transaction(put=[moved]))
+            await followed.until(
+                lambda: getattr(followed.objects[Kind.PORT, moved.id], "host", "") == "h3"
+            )
+            gone = [(one.kind, one.id) for one in mine]
+            await asyncio.to_thread(store.commit, Transaction(delete=gone))
+            await followed.catch_up()
+            assert followed.objects == {}
+
+        following(store, scenario)
+
+
+def test_a_port_that_comes_and_goes_to_another_host(etcd_place: EtcdPlace) -> None:
+    mine = port(1, 5, "m1", host="h2", qos_policy_id="q")
+    with closing(etcd_place.open()) as store:
+        store.commit(
+            Transaction(put=[network(1), subnet4(1), machine("m1", host="h2"), mine, qos("q")])
+        )
+
+        def move(**fields: str) -> None:
+            put = [mine.model_copy(update=fields), ME.model_copy(update=fields)]
+            store.commit(Transaction(put=put))
+
+        async def scenario(followed: Followed) -> None:
+            await followed.catch_up()
+            assert followed.objects == {}
+            await asyncio.to_thread(move, host="h2", migrating_to=HOST)
+            await followed.catch_up()
+            everything = names_of(network(1), subnet4(1), ME, mine, qos("q"))
+            assert followed.names == everything
+            await asyncio.to_thread(move, host=HOST, migrating_to="")
+            await followed.catch_up()
+            assert followed.names == everything
+            await asyncio.to_thread(move, host="h2", migrating_to="")
+            await followed.catch_up()
+            assert followed.objects == {}
+
+        following(store, scenario)
+
+
+def test_a_large_commit_comes_whole(etcd_place: EtcdPlace) -> None:
+    many = [port(1, n, f"m{n}", host="h2") for n in range(10, 250)]
+    with closing(etcd_place.open()) as store:
+        store.commit(Transaction(put=[network(1), subnet4(1), ME, port(1, 5, "m1")]))
+
+        async def scenario(followed: Followed) -> None:
+            await followed.catch_up()
+            before = followed.batches
+            await asyncio.to_thread(store.commit, Transaction(put=many))
+            await followed.until(lambda: len(followed.objects) == 4 + len(many))
+            assert followed.batches == before + 1
+
+        following(store, scenario)
+
+
+def test_what_etcd_has_forgotten_meanwhile_is_read_anew(
+    etcd: EtcdCluster, etcd_place: EtcdPlace
+) -> None:
+    wanted = [network(1), subnet4(1), ME, port(1, 5, "m1")]
+    with closing(etcd_place.open()) as store, closing(etcd_place.open()) as other:
+        store.commit(Transaction(put=[*wanted, network(2)]))
+
+        def meanwhile() -> None:
+            other.commit(Transaction(delete=[(Kind.PORT, wanted[-1].id)]))
+            other.commit(Transaction(put=[network(1).model_copy(update={"mtu": 1400})]))
+            other.commit(Transaction(put=[port(2, 5, "m1")]))
+            etcd.compact()
+
+        async def scenario(followed: Followed) -> None:
+            await followed.catch_up()
+            assert followed.names == names_of(*wanted)
+            # Its connection is cut while all of that happens.
+            store._client._connection.fail("cut by the test")  # type: ignore[union-attr]
+            await asyncio.to_thread(meanwhile)
+            await followed.catch_up()
+            assert followed.names == names_of(ME, network(2), port(2, 5, "m1"))
+
+        following(store, scenario)
+
+
+def test_an_outage_is_told_once_and_what_changed_comes_after_it(tmp_path: Path) -> None:
+    with etcd_cluster(tmp_path / "etcd" / "data") as cluster:
+        (member,) = cluster.members
+        wanted = [network(1), subnet4(1), ME, port(1, 5, "m1")]
+        cache = tmp_path / "cache.sqlite"
+        with closing(EtcdStore(cluster.settings, HOST, cache)) as store:
+            store.commit(Transaction(put=wanted))
+
+            async def scenario(followed: Followed) -> None:
+                await followed.catch_up()
+                member.kill()
+                await followed.until(lambda: bool(followed.outages))
+                assert "Connection refused" in followed.outages[0]
+                assert followed.names == names_of(*wanted)
+                member.start()
+                await asyncio.to_thread(cluster.wait, cluster.settings)
+                with closing(EtcdStore(cluster.settings, "h2")) as other:
+                    put = [network(1).model_copy(update={"mtu": 1400})]
+                    await asyncio.to_thread(other.commit, Transaction(put=put))
+                await followed.until(lambda: len(followed.outages) == 2)
+                assert followed.outages[1] == ""
+                await followed.until(lambda: followed.field(network(1), "mtu") == 1400)
+
+            following(store, scenario)
+
+
+def test_without_etcd_it_begins_with_what_was_seen_last(tmp_path: Path) -> None:
+    with etcd_cluster(tmp_path / "etcd" / "data") as cluster:
+        (member,) = cluster.members
+        wanted = [network(1), subnet4(1), ME, port(1, 5, "m1")]
+        cache = tmp_path / "state" / "cache.sqlite"
+        with closing(EtcdStore(cluster.settings, HOST, cache)) as store:
+            store.commit(Transaction(put=wanted))
+            following(store, lambda followed: followed.catch_up())
+            store.commit(Transaction(delete=[(Kind.PORT, wanted[-1].id)], put=[network(2)]))
+        member.kill()
+        with closing(EtcdStore(cluster.settings, HOST, cache)) as store:
+
+            async def scenario(followed: Followed) -> None:
+                await followed.until(lambda: bool(followed.objects))
+                assert followed.names == names_of(*wanted)
+                await followed.until(lambda: bool(followed.outages))
+                member.start()
+                await followed.until(lambda: followed.outages[-1] == "")
+                await followed.catch_up()
+                assert followed.names == names_of(ME)
+
+            following(store, scenario)
