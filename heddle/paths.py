@@ -14,6 +14,7 @@ from pathlib import Path
 from heddle.errors import RequestError
 
 BPFFS = Path("/sys/fs/bpf")
+MACHINE_ID = Path("/etc/machine-id")
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 
 
@@ -42,6 +43,11 @@ def images_dir() -> Path:
 
 def store_file() -> Path:
     return state_dir() / "store.sqlite"
+
+
+def intent_cache_file() -> Path:
+    """What the agent last saw of a store that is elsewhere."""
+    return state_dir() / "intent-cache.sqlite"
 
 
 def agent_socket() -> Path:
@@ -73,3 +79,12 @@ def host_name() -> str:
             f"host name {name!r}: use letters, digits, - and _; set HEDDLE_HOST to choose another"
         )
     return name
+
+
+def machine_id() -> str:
+    """What tells this machine from others of the same name (machine-id(5));
+    empty where it has none."""
+    try:
+        return MACHINE_ID.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -4,6 +4,8 @@
 task           what it does
 =============  ==================================================================
 intent         store -> compiler -> applier, change by change
+facts          writes what is so to the store
+alive          says in the store that this host is up
 audit          finds and repairs what was altered behind our back: at once when
                the kernel tells of it, else within ``AUDIT_SECONDS``
 machines       brings domains and containers to their wanted state
@@ -13,9 +15,9 @@ control        serves the control socket
 =============  ==================================================================
 
 Everything that touches the kernel runs in one thread (kernelwork.py),
-everything that touches libvirt in another; what the agent knows is touched by
-the event loop alone. The data plane needs none of this to forward: the agent
-may die at any point.
+everything that touches libvirt in another, and what waits for the store in a
+few more; what the agent knows is touched by the event loop alone. The data plane
+needs none of this to forward: the agent may die at any point.
 """
 
 from __future__ import annotations
@@ -43,10 +45,11 @@ from heddle.agent.notifications import LinkNotifications
 from heddle.applier.applier import Applier, Report
 from heddle.compiler.fragment import Limits
 from heddle.compiler.state import HostDelta, MachineSpec
+from heddle.errors import StoreError
 from heddle.events.drops import DropEvent
 from heddle.events.records import Event
 from heddle.hypervisor.machines import MachineStatus
-from heddle.store.interface import CompactedError, Store
+from heddle.store.interface import Batch, Outage, Snapshot, Store
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,8 @@ AUDIT_SHARE = 0.05  # of a CPU that audits may take, within that limit
 MACHINES_SECONDS = 4.0  # from one look at the machines to the next
 MACHINES_SECONDS_BOOTING = 0.3  # the same while one is on its way
 RETRY_SECONDS = 1.0
+BEAT_SECONDS = 5.0  # a third of the time after which a host counts as down
+FAREWELL_SECONDS = 3.0  # for the store to take the last facts
 REPAIRS_KEPT = 20
 ACTIONS_LOGGED = 20
 MANY_LINKS = 1000  # in one change, for which memory is given back
@@ -111,6 +116,7 @@ class Agent:
         self._advertiser = Advertiser(parts.send)
         self._kernel = KernelWork(host, parts.applier, parts.limits, parts.notifications)
         self._hypervisor = ThreadPoolExecutor(1, "hypervisor")
+        self._storing = ThreadPoolExecutor(3, "store")
         self._machines_due = asyncio.Event()
         self._stopping = asyncio.Event()
         self._listeners: set[asyncio.Queue[DropEvent]] = set()
@@ -130,6 +136,8 @@ class Agent:
         works: dict[str, Callable[[], Awaitable[None]]] = {
             "control": self._control.serve,
             "intent": self._follow_intent,
+            "facts": self._write_facts,
+            "alive": self._stay_alive,
             "audit": self._watch_kernel,
             "machines": self._keep_machines,
             "drops": self._read_drops,
@@ -145,7 +153,15 @@ class Agent:
             self._kernel.close()
             self._hypervisor.shutdown(wait=False, cancel_futures=True)
             self._facts.put(("agent", self._host), {**self.describe(), "state": "stopped"})
-            self._facts.flush()
+            await self._say_farewell()
+
+    async def _say_farewell(self) -> None:
+        """Write the last facts, unless the store is out of reach."""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await loop.run_in_executor(self._storing, self._facts.write)
+        self._storing.shutdown(wait=False, cancel_futures=True)
 
     async def _keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run a task for ever. The one place where any exception may end: what
@@ -183,7 +199,16 @@ class Agent:
         self._kernel.suspicion.set()
         self._impatient = True
         self._machines_due.set()
+        asyncio.get_running_loop().run_in_executor(self._storing, self._catch_up)
         return self._looks + 1
+
+    def _catch_up(self) -> None:
+        """Who waits for a revision should learn that it is reached also when
+        nothing in it is for this host."""
+        try:
+            self._parts.store.catch_up(self._host)
+        except StoreError as error:
+            log.warning("%s", error)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -208,24 +233,58 @@ class Agent:
     # ---- intent --------------------------------------------------------
 
     async def _follow_intent(self) -> None:
-        await asyncio.to_thread(self._parts.register)
-        revision = await self._start()
-        try:
-            async for changes in self._parts.store.watch(revision):
-                delta, report = await self._kernel.step(changes)
-                self._settle(delta, report, changes[-1].revision)
-        except CompactedError:
-            log.info("fell behind the store's log of changes: reading everything")
+        async with contextlib.aclosing(self._parts.store.follow(self._host)) as followed:
+            async for told in followed:
+                match told:
+                    case Snapshot():
+                        await self._start(told)
+                    case Batch():
+                        await self._step(told)
+                    case Outage():
+                        self._note_outage(told.reason)
 
-    async def _start(self) -> int:
-        """Take over all intent; return its revision."""
-        snapshot = self._parts.store.snapshot()
+    async def _start(self, snapshot: Snapshot) -> None:
+        """Take over all intent."""
         delta, report = await self._kernel.start(snapshot)
         self._board.restart()
         self._settle(delta, report, snapshot.revision)
         self._board.forget_strangers()
         self._facts.flush()
-        return snapshot.revision
+
+    async def _step(self, batch: Batch) -> None:
+        if batch.changes:
+            delta, report = await self._kernel.step(batch.changes)
+            self._settle(delta, report, batch.revision)
+        else:
+            self._revision = batch.revision
+            self._publish()
+
+    def _note_outage(self, reason: str) -> None:
+        """The store is out of reach, or back: everything goes on as it is."""
+        if reason:
+            log.warning("the store is out of reach, everything stays as it is: %s", reason)
+            self._errors["store"] = reason
+        else:
+            log.info("the store is back")
+            self._errors.pop("store", None)
+        self._publish()
+
+    async def _write_facts(self) -> None:
+        await self._facts.keep_written(self._storing, self._recalled)
+
+    def _recalled(self) -> None:
+        if self._revision is not None:
+            self._board.forget_strangers()
+
+    async def _stay_alive(self) -> None:
+        """Let everybody know that this host is up, as long as it is."""
+        store, loop = self._parts.store, asyncio.get_running_loop()
+        note = {"since": self._started_at, "pid": os.getpid()}
+        while True:
+            with contextlib.suppress(StoreError):  # who follows intent tells of that
+                await loop.run_in_executor(self._storing, store.beat, self._host, note)
+            self._errors.pop("alive", None)
+            await asyncio.sleep(BEAT_SECONDS)
 
     def _settle(self, delta: HostDelta, report: Report, revision: int) -> None:
         """Record what has been carried out."""

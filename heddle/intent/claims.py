@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from heddle.intent.model import (
     AddressGroup,
     AnyResource,
+    Host,
     Network,
     Port,
     Router,
@@ -38,6 +39,11 @@ def claims_of(resource: AnyResource) -> Iterator[Claim]:
             yield ("group number", str(resource.number))
         case SecurityGroupRule():
             yield ("rule number", str(resource.number))
+        case Host():
+            yield ("host name", resource.name)
+            yield ("host number", str(resource.number))
+            if resource.vtep:
+                yield ("VTEP", resource.vtep)
         case Port():
             yield ("MAC", resource.network_id, resource.mac)
             for fixed_ip in resource.fixed_ips:

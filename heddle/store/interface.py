@@ -98,6 +98,12 @@ class Store(Protocol):
         revision, also when nothing has changed for it."""
         ...
 
+    def beat(self, host: str, note: Mapping[str, Any]) -> None:
+        """Say that the agent of a host lives, for some seconds; ``note`` is what
+        others may know of it. ConflictError when another machine of this name
+        does so."""
+        ...
+
     def put_status(self, statuses: Mapping[tuple[str, str], Mapping[str, Any] | None]) -> None:
         """Record facts of this host by (kind, id); None forgets one."""
         ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from heddle.paths import host_name, settings_file, store_file
+from heddle.paths import host_name, intent_cache_file, settings_file, store_file
 from heddle.settings import HostSettings, read_settings
 from heddle.store.reader import Reader, SqliteReader
 
@@ -25,7 +25,7 @@ def open_store(settings: HostSettings | None = None) -> Store:
         return SqliteStore(store_file())
     from heddle.store.etcd.store import EtcdStore
 
-    return EtcdStore(settings.etcd, host_name())
+    return EtcdStore(settings.etcd, host_name(), intent_cache_file())
 
 
 def open_reader() -> Reader:

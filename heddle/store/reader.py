@@ -9,9 +9,16 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from heddle.store.database import medium, open_for_reading
+
+
+class Life(NamedTuple):
+    """Whether a host is up, and since when."""
+
+    up: bool
+    since: str
 
 
 class Reader(Protocol):
@@ -30,6 +37,10 @@ class Reader(Protocol):
 
     def revision(self) -> int:
         """The revision of the last change of intent; 0 before the first."""
+        ...
+
+    def lives(self) -> dict[str, Life]:
+        """Which hosts are up, by name; a host alone says nothing of itself."""
         ...
 
     def close(self) -> None: ...
@@ -51,6 +62,9 @@ class SqliteReader:
 
     def revision(self) -> int:
         return read_revision(self._path)
+
+    def lives(self) -> dict[str, Life]:
+        return {}
 
     def close(self) -> None:
         """Nothing is kept open."""

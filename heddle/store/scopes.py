@@ -97,6 +97,6 @@ def needs(resource: AnyResource, host: str) -> Iterator[Scope]:
 
 
 def _hosts(resource: Machine | Port) -> tuple[str, ...]:
-    """Where it is, and where it is going to be."""
-    going = getattr(resource, "migrating_to", "")
-    return (resource.host, going) if going and going != resource.host else (resource.host,)
+    """Where it is, is going to be, or has just been."""
+    hosts = (resource.host, resource.migrating_to, resource.moved_from)
+    return tuple(dict.fromkeys(host for host in hosts if host))

@@ -122,6 +122,9 @@ class SqliteStore:
     def catch_up(self, host: str) -> None:
         """Each revision is told in any case."""
 
+    def beat(self, host: str, note: Mapping[str, Any]) -> None:
+        """Nobody else would know."""
+
     def put_status(self, statuses: Mapping[tuple[str, str], Mapping[str, Any] | None]) -> None:
         put = [(*key, json.dumps(value)) for key, value in statuses.items() if value is not None]
         forget = [key for key, value in statuses.items() if value is None]

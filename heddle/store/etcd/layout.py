@@ -10,6 +10,7 @@
 ``journal/COMMIT/N``                     the steps of a large commit
 ``status/HOST/KIND/ID``                  facts, as JSON
 ``alive/HOST``                           there as long as the agent of a host lives
+``seen/HOST``                            left by it, so that it is known since when it does not
 ``wake/HOST``                            written to learn that a host's agent is up to date
 =======================================  =========================================
 
@@ -29,6 +30,7 @@ HEAD = b"/heddle/head"
 JOURNALS = b"/heddle/journal/"
 STATUS = b"/heddle/status/"
 ALIVE = b"/heddle/alive/"
+SEEN = b"/heddle/seen/"
 SEE = "see"
 
 # Which scope has the objects of a kind, for who reads one kind alone.
@@ -99,6 +101,15 @@ def status_of(key: bytes) -> tuple[str, str, str]:
 
 def alive_key(host: str) -> bytes:
     return ALIVE + _quoted(host).encode()
+
+
+def seen_key(host: str) -> bytes:
+    return SEEN + _quoted(host).encode()
+
+
+def host_of(key: bytes) -> str:
+    """Whose ``alive`` or ``seen`` key it is."""
+    return _unquoted(key.decode().rpartition("/")[2])
 
 
 def wake_key(host: str) -> bytes:

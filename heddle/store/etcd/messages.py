@@ -29,6 +29,7 @@ class KeyValue(NamedTuple):
     value: bytes
     create_revision: int
     mod_revision: int
+    lease: int = 0
 
 
 def end_of(prefix: bytes) -> bytes:
@@ -218,6 +219,7 @@ def read_watch(buffer: bytes) -> WatchAnswer:
 
 
 def read_lease(buffer: bytes) -> LeaseAnswer:
+    """Of a lease that was granted, kept or asked about."""
     answer = LeaseAnswer()
     for name, value in fields(buffer):
         match name:
@@ -257,7 +259,7 @@ def read_alarms(buffer: bytes) -> list[int]:
 
 def _key_value(value: int | bytes) -> KeyValue:
     key = content = b""
-    created = modified = 0
+    created = modified = lease = 0
     for name, part in fields(_bytes(value)):
         if name == 1:
             key = _bytes(part)
@@ -267,7 +269,9 @@ def _key_value(value: int | bytes) -> KeyValue:
             modified = _int(part)
         elif name == 2:
             created = _int(part)
-    return KeyValue(key, content, created, modified)
+        elif name == 6:
+            lease = _int(part)
+    return KeyValue(key, content, created, modified, lease)
 
 
 def _event(buffer: bytes) -> Event:

@@ -20,7 +20,9 @@ from heddle.store.etcd.layout import (
     status_of,
     status_prefix,
 )
+from heddle.store.etcd.liveness import read_lives
 from heddle.store.etcd.messages import KeyValue, end_of, read
+from heddle.store.reader import Life
 
 _PAGE = 2000  # keys
 
@@ -95,6 +97,9 @@ class EtcdReader:
 
     def revision(self) -> int:
         return moment(self._client).head
+
+    def lives(self) -> dict[str, Life]:
+        return read_lives(self._client)
 
     def close(self) -> None:
         self._client.close()

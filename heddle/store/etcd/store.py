@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from heddle.intent.model import AnyResource, Kind
+from heddle.paths import machine_id
 from heddle.settings import EtcdSettings
 from heddle.store.cache import IntentCache
 from heddle.store.etcd.client import EtcdClient
@@ -17,6 +18,7 @@ from heddle.store.etcd.commit import commit
 from heddle.store.etcd.connection import LostError
 from heddle.store.etcd.follow import Follower
 from heddle.store.etcd.layout import INTENT, PENDING, SEE, place_of, status_key, wake_key
+from heddle.store.etcd.liveness import Pulse
 from heddle.store.etcd.messages import Event, delete, put
 from heddle.store.etcd.reading import moment, objects_below, read_statuses
 from heddle.store.etcd.watch import Waker, Watching
@@ -37,6 +39,7 @@ class EtcdStore:
     def __init__(self, settings: EtcdSettings, host: str, cache: Path | None = None) -> None:
         self._client = EtcdClient(settings)
         self._host = host
+        self._pulse: Pulse | None = None
         self._cache = IntentCache(cache) if cache is not None else None
 
     def snapshot(self) -> Snapshot:
@@ -73,6 +76,11 @@ class EtcdStore:
 
     def catch_up(self, host: str) -> None:
         self._client.overwrite([put(wake_key(host), b"")])
+
+    def beat(self, host: str, note: Mapping[str, Any]) -> None:
+        if self._pulse is None:
+            self._pulse = Pulse(self._client, host, machine_id())
+        self._pulse.beat(note)
 
     def put_status(self, statuses: Mapping[tuple[str, str], Mapping[str, Any] | None]) -> None:
         steps = []
