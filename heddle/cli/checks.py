@@ -10,13 +10,17 @@ from collections.abc import Callable
 from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from heddle.agent.client import agent_pid
 from heddle.cli.policy import troubles
 from heddle.cli.view import View
-from heddle.errors import KernelError, StoreError
-from heddle.paths import BPFFS
+from heddle.errors import KernelError, RequestError, StoreError
+from heddle.paths import BPFFS, settings_file, store_file
+from heddle.settings import read_settings
+
+if TYPE_CHECKING:  # hosts without etcd do without
+    from heddle.store.etcd.health import Health
 
 _OLDEST_KERNEL = (6, 1)
 _VM_PACKAGES = "apt-get install libvirt-daemon-system qemu-system-x86 qemu-utils"
@@ -199,6 +203,36 @@ def _flow_table() -> Finding:
     return Finding("flow table", State.OK, detail)
 
 
+def _store() -> Finding:
+    try:
+        settings = read_settings(settings_file())
+    except RequestError as error:
+        remedy = "correct the settings of this host, see docs/settings.md"
+        return Finding("store", State.MISSING, str(error), remedy)
+    if settings.etcd is None:
+        return Finding("store", State.OK, f"of this host alone, {store_file()}")
+    if os.geteuid() != 0:
+        return Finding("store", State.UNKNOWN, _AS_ROOT)  # passwords and keys are root's
+    from heddle.store.etcd.health import examine
+
+    return _etcd(examine(settings.etcd))
+
+
+def _etcd(health: Health) -> Finding:
+    members = len(health.versions) + len(health.silent)
+    detail = f"etcd, {len(health.versions)} of {members} members answer"
+    if health.trouble:
+        remedy = "traffic goes on; start etcd's members, or correct [store] in heddle.toml"
+        return Finding("store", State.MISSING, health.trouble, remedy)
+    detail += f", in {health.milliseconds:.0f} ms; {health.size / 1e6:.0f} MB"
+    if health.out_of_space:
+        remedy = "compact and defragment etcd or raise its quota, then `etcdctl alarm disarm`"
+        return Finding("store", State.FULL, f"{detail}; out of space (alarm NOSPACE)", remedy)
+    if health.silent:
+        return Finding("store", State.UNKNOWN, detail, "; ".join(health.silent.values()))
+    return Finding("store", State.OK, detail)
+
+
 CHECKS: tuple[Callable[[], Finding], ...] = (
     _root,
     _kernel,
@@ -215,5 +249,6 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _libvirt,
     _kvm,
     _agent,
+    _store,
     _flow_table,
 )

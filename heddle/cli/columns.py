@@ -27,8 +27,15 @@ def _host(view: View, item: Item) -> Sequence[object]:
         item["udp_port"],
         kind,
         machines,
+        life_words(view, item),
         status.get("error"),
     )
+
+
+def life_words(view: View, host: Item) -> str:
+    """Whether a host is up, and since when; empty when nobody can tell."""
+    life = view.lives.get(host["name"])
+    return f"{'up' if life.up else 'down'} since {life.since}" if life else ""
 
 
 def _detour(view: View, item: Item) -> Sequence[object]:
@@ -111,7 +118,9 @@ def _port(view: View, item: Item) -> Sequence[object]:
 
 
 COLUMNS = {
-    "host": Columns(("host", "number", "vtep", "udp port", "kind", "machines", "error"), _host),
+    "host": Columns(
+        ("host", "number", "vtep", "udp port", "kind", "machines", "agent", "error"), _host
+    ),
     "detour": Columns(("host", "relay"), _detour),
     "network": Columns(("network", "vni", "mtu", "subnets", "ports"), _network),
     "subnet": Columns(("subnet", "network", "gateway", "dhcp", "ipv6 mode", "dns"), _subnet),

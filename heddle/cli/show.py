@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from heddle.agent.client import agent_pid
-from heddle.cli.columns import COLUMNS
+from heddle.cli.columns import COLUMNS, life_words
 from heddle.cli.options import add_json, describe
 from heddle.cli.policy import (
     address_group_details,
@@ -180,6 +180,8 @@ def _told(view: View, kind: str, item: Item) -> Item:
 
 def _with_status(view: View, item: Item) -> Item:
     shown = {**item, "status": view.status(item)}
+    if item["kind"] == "host":
+        shown["agent"] = life_words(view, item)
     if item["kind"] == "port":
         qos = qos_of(view, item)
         shown["security_groups"] = groups_of(view, item)

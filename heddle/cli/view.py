@@ -4,14 +4,17 @@ the agent dead or alive."""
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from heddle.errors import NotFoundError, OperationError
+from heddle.cli.lastseen import last_seen
+from heddle.errors import NotFoundError, OperationError, StoreError
 from heddle.events.naming import PortNames
 from heddle.paths import host_name
 from heddle.store.open import open_reader
+from heddle.store.reader import Life, Reader
 
 if TYPE_CHECKING:  # only root needs the data plane
     from heddle.datapath.flows import Usage
@@ -19,6 +22,8 @@ if TYPE_CHECKING:  # only root needs the data plane
 
 Item = dict[str, Any]
 
+
+_LAST_SEEN = "this is what the agent of this host has seen last"
 
 # A group may have ten thousand of them, and few commands need any.
 _PARTS_OF_GROUPS = ("security_group_rule", "address_group_entry")
@@ -31,9 +36,27 @@ class View:
 
     def __init__(self) -> None:
         self._unread = _PARTS_OF_GROUPS
-        self._reader = open_reader()
+        self.trouble = ""  # why this is not the store itself, but what was last seen of it
+        self._reader: Reader = open_reader()
+        try:
+            self._read()
+        except StoreError as error:
+            seen = last_seen()
+            if seen is None:
+                raise
+            self.trouble = str(error)
+            self._reader = seen
+            self._read()
+            print(f"heddle: {self.trouble}\nheddle: {_LAST_SEEN}", file=sys.stderr)
+
+    def _read(self) -> None:
         self.objects: list[Item] = self._reader.objects(without=self._unread)
         self.statuses = self._reader.statuses()
+
+    @cached_property
+    def lives(self) -> dict[str, Life]:
+        """Which hosts of a cluster are up; nothing when nobody can tell."""
+        return self._reader.lives()
 
     @cached_property
     def by_id(self) -> dict[str, Item]:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from heddle.store.interface import Store
 
 
+# Members elect a new leader in less; who asks wants an answer.
+_READ_PATIENCE_SECONDS = 3.0
+
+
 def open_store(settings: HostSettings | None = None) -> Store:
     """For reading and writing intent, and the facts of this host."""
     settings = settings or read_settings(settings_file())
@@ -36,7 +40,7 @@ def open_reader() -> Reader:
     from heddle.store.etcd.client import EtcdClient
     from heddle.store.etcd.reading import EtcdReader
 
-    return EtcdReader(EtcdClient(settings.etcd))
+    return EtcdReader(EtcdClient(settings.etcd, _READ_PATIENCE_SECONDS))
 
 
 def has_store() -> bool:

@@ -60,8 +60,10 @@ class EtcdClient:
     """Usable from any thread. One connection, made when first needed, to one of
     the members: another is tried when it fails."""
 
-    def __init__(self, settings: EtcdSettings) -> None:
+    def __init__(self, settings: EtcdSettings, patience: float = PATIENCE_SECONDS) -> None:
+        """``patience``: for how long a call tries, in seconds."""
         self._settings = settings
+        self._patience = patience
         self._endpoints = list(settings.endpoints)
         # So that a thousand agents do not all turn to the first one.
         self._current = random.randrange(len(self._endpoints))  # noqa: S311 (no secret)
@@ -72,14 +74,14 @@ class EtcdClient:
         self._closed = False
         self.name = "etcd " + ", ".join(endpoint.url for endpoint in self._endpoints)
 
-    def read(self, path: str, request: bytes, *, patience: float = PATIENCE_SECONDS) -> bytes:
+    def read(self, path: str, request: bytes, *, patience: float | None = None) -> bytes:
         """A call that may be repeated. StoreError when no member answers."""
-        return self._call(path, request, patience, repeat=True)
+        return self._call(path, request, patience or self._patience, repeat=True)
 
-    def write(self, path: str, request: bytes, *, patience: float = PATIENCE_SECONDS) -> bytes:
+    def write(self, path: str, request: bytes) -> bytes:
         """A call that is carried out once at most. UnsureError when nobody
         knows whether it was."""
-        return self._call(path, request, patience, repeat=False)
+        return self._call(path, request, self._patience, repeat=False)
 
     def range(
         self, key: bytes, end: bytes = b"", *, limit: int = 0, revision: int = 0
@@ -109,7 +111,7 @@ class EtcdClient:
         on_end: Callable[[StoreError | None], None],
     ) -> tuple[Connection, Stream]:
         """A call that goes on, such as a watch. LostError when no member answers."""
-        connection = self._connect(time.monotonic() + PATIENCE_SECONDS)
+        connection = self._connect(time.monotonic() + self._patience)
         self._log_in(connection)
         stream = Stream(on_message, on_end)
         connection.open(path, self._metadata(), stream)
