@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
 from pathlib import Path
 
+import pytest
 from compiler_intents import (
     dual_stack,
     group,
@@ -26,6 +27,7 @@ from heddle.compiler.fragment import UNLIMITED
 from heddle.compiler.host import Compiler
 from heddle.intent.claims import claims_of
 from heddle.intent.model import AnyResource, Kind
+from heddle.store.etcd import follow, journal
 from heddle.store.etcd.store import EtcdStore
 from heddle.store.interface import Batch, Outage, Snapshot, Store, Transaction
 
@@ -218,6 +220,34 @@ def test_a_large_commit_comes_whole(etcd_place: EtcdPlace) -> None:
             await asyncio.to_thread(store.commit, Transaction(put=many))
             await followed.until(lambda: len(followed.objects) == 4 + len(many))
             assert followed.batches == before + 1
+
+        following(store, scenario)
+
+
+def test_a_large_commit_whose_writer_died_is_finished_by_who_follows(
+    etcd_place: EtcdPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [port(1, n, f"m{n}", host="h2") for n in range(10, 250)]
+    carry_out = journal.carry_out
+
+    def die(client: object) -> None:
+        raise KeyboardInterrupt
+
+    def write_and_die() -> None:
+        with closing(etcd_place.open()) as other, suppress(KeyboardInterrupt):
+            monkeypatch.setattr(journal, "carry_out", die)
+            other.commit(Transaction(put=many))
+        monkeypatch.setattr(journal, "carry_out", carry_out)
+
+    monkeypatch.setattr(follow, "_HOLD_SECONDS", 0.3)
+    with closing(etcd_place.open()) as store:
+        store.commit(Transaction(put=[network(1), subnet4(1), ME, port(1, 5, "m1")]))
+
+        async def scenario(followed: Followed) -> None:
+            await followed.catch_up()
+            await asyncio.to_thread(write_and_die)
+            assert len(followed.objects) == 4
+            await followed.until(lambda: len(followed.objects) == 4 + len(many))
 
         following(store, scenario)
 
