@@ -4,6 +4,7 @@
 task           what it does
 =============  ==================================================================
 intent         store -> compiler -> applier, change by change
+registration   makes the host known to others
 facts          writes what is so to the store
 alive          says in the store that this host is up
 audit          finds and repairs what was altered behind our back: at once when
@@ -45,7 +46,7 @@ from heddle.agent.notifications import LinkNotifications
 from heddle.applier.applier import Applier, Report
 from heddle.compiler.fragment import Limits
 from heddle.compiler.state import HostDelta, MachineSpec
-from heddle.errors import StoreError
+from heddle.errors import ConflictError, StoreError
 from heddle.events.drops import DropEvent
 from heddle.events.records import Event
 from heddle.hypervisor.machines import MachineStatus
@@ -59,6 +60,7 @@ AUDIT_SHARE = 0.05  # of a CPU that audits may take, within that limit
 MACHINES_SECONDS = 4.0  # from one look at the machines to the next
 MACHINES_SECONDS_BOOTING = 0.3  # the same while one is on its way
 RETRY_SECONDS = 1.0
+CONFLICT_SECONDS = 5.0  # from one attempt to be known to the next
 BEAT_SECONDS = 5.0  # a third of the time after which a host counts as down
 FAREWELL_SECONDS = 3.0  # for the store to take the last facts
 REPAIRS_KEPT = 20
@@ -136,6 +138,7 @@ class Agent:
         works: dict[str, Callable[[], Awaitable[None]]] = {
             "control": self._control.serve,
             "intent": self._follow_intent,
+            "registration": self._register,
             "facts": self._write_facts,
             "alive": self._stay_alive,
             "audit": self._watch_kernel,
@@ -275,6 +278,24 @@ class Agent:
     def _recalled(self) -> None:
         if self._revision is not None:
             self._board.forget_strangers()
+
+    async def _register(self) -> None:
+        """Make the host known once the store can be reached. A name or VTEP that
+        another has stays an error until one of them has changed."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await loop.run_in_executor(self._storing, self._parts.register)
+                break
+            except StoreError:  # who follows intent tells of that
+                await asyncio.sleep(RETRY_SECONDS)
+            except ConflictError as error:
+                self._errors["registration"] = str(error)
+                self._publish()
+                await asyncio.sleep(CONFLICT_SECONDS)
+        if self._errors.pop("registration", None):
+            self._publish()
+        await asyncio.Event().wait()
 
     async def _stay_alive(self) -> None:
         """Let everybody know that this host is up, as long as it is."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import random
+import time
 
 from heddle.errors import ConflictError
 from heddle.intent.hosts import registered_host
+from heddle.intent.model import Kind
+from heddle.paths import machine_id
 from heddle.settings import HostSettings
 from heddle.store.interface import Store, Transaction
 
-MACHINE_ID = Path("/etc/machine-id")
+_PAUSE_SECONDS = 0.05
 _ATTEMPTS = 20  # when others commit between our reading and writing, as at a common start
 
 
@@ -22,7 +25,7 @@ def register(store: Store, host: str, settings: HostSettings) -> None:
         try:
             return _commit(store, host, settings)
         except _LostRaceError:
-            continue
+            time.sleep(random.uniform(0, _PAUSE_SECONDS))  # noqa: S311 (no secret)
     return _commit(store, host, settings)
 
 
@@ -31,23 +34,18 @@ class _LostRaceError(ConflictError):
 
 
 def _commit(store: Store, host: str, settings: HostSettings) -> None:
-    snapshot = store.snapshot()
+    snapshot = store.snapshot(Kind.HOST)
     wanted = registered_host(
         snapshot,
         host,
         vtep=settings.vtep,
         udp_port=settings.udp_port,
-        machine_id=_machine_id(),
+        machine_id=machine_id(),
     )
+    # In etcd names, numbers and VTEPs are claimed: a thousand agents that start at
+    # once must not wait for each other's commits.
+    expected = snapshot.revision if settings.etcd is None else None
     try:
-        store.commit(Transaction(put=[wanted], expected_revision=snapshot.revision))
+        store.commit(Transaction(put=[wanted], expected_revision=expected))
     except ConflictError as error:
         raise _LostRaceError(str(error)) from error
-
-
-def _machine_id() -> str:
-    """Empty where the machine has none."""
-    try:
-        return MACHINE_ID.read_text().strip()
-    except OSError:
-        return ""

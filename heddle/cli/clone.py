@@ -13,7 +13,6 @@ from heddle.cli.options import add_timeout, describe, require_root
 from heddle.cli.progress import Progress
 from heddle.cli.waiting import gone, ready, wait_for
 from heddle.errors import NotFoundError, OperationError, RequestError
-from heddle.paths import store_file
 
 if TYPE_CHECKING:
     from heddle.intent.clone import Originals
@@ -59,9 +58,9 @@ def _clone(networks: list[str], name: str, timeout: float) -> None:
     from heddle.intent.clone import clone, originals
     from heddle.intent.model import Machine, Port
     from heddle.store.interface import Transaction
-    from heddle.store.sqlite import SqliteStore
+    from heddle.store.open import open_store
 
-    with closing(SqliteStore(store_file())) as store, Progress() as progress:
+    with closing(open_store()) as store, Progress() as progress:
         snapshot = store.snapshot()
         found = originals(snapshot, networks)
         disks = _disks(found, name)
@@ -111,9 +110,9 @@ def _remove(name: str, timeout: float) -> None:
     from heddle.cli.change import remove
     from heddle.intent.clone import clone_origin, has_disk
     from heddle.intent.model import Kind, Machine
-    from heddle.store.sqlite import SqliteStore
+    from heddle.store.open import open_store
 
-    with closing(SqliteStore(store_file())) as store, Progress() as progress:
+    with closing(open_store()) as store, Progress() as progress:
         removed, revision = remove(store, lambda item: item.origin == clone_origin(name))
         if not removed:
             raise NotFoundError(f"there is no clone {name!r}; there is: {_clones(store)}")

@@ -70,7 +70,9 @@ class Transaction:
 class Store(Protocol):
     """Errors: StoreError when the medium fails, ConflictError on a lost race."""
 
-    def snapshot(self) -> Snapshot: ...
+    def snapshot(self, *kinds: Kind) -> Snapshot:
+        """All intent, or what there is of some kinds."""
+        ...
 
     def commit(self, transaction: Transaction) -> int:
         """Write durably; return the new revision. Objects get their

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 WATCH_INTERVAL_S = 0.02
 CHANGES_KEPT = 50_000
 
+_ALL_OBJECTS = "SELECT kind, value FROM objects"
+_OBJECTS_OF_KIND = "SELECT kind, value FROM objects WHERE kind = ?"
 _PUT_OBJECT = "INSERT OR REPLACE INTO objects VALUES (?, ?, ?)"
 _DELETE_OBJECT = "DELETE FROM objects WHERE kind = ? AND id = ?"
 _GET_OBJECT = "SELECT value FROM objects WHERE kind = ? AND id = ?"
@@ -68,13 +70,15 @@ class SqliteStore:
             # is no harm, and not waiting for the disk keeps the agent quick.
             self._facts = open_database(path, durable=False)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, *kinds: Kind) -> Snapshot:
         with self._transaction(self._connection, "DEFERRED"):
             revision = _counter(self._connection, "revision")
-            rows = self._connection.execute("SELECT kind, value FROM objects").fetchall()
+            rows = self._connection.execute(_ALL_OBJECTS).fetchall() if not kinds else []
+            for kind in kinds:
+                rows += self._connection.execute(_OBJECTS_OF_KIND, (kind.value,)).fetchall()
         objects: dict[Kind, dict[str, AnyResource]] = {kind: {} for kind in Kind}
-        for kind, value in rows:
-            resource = self._parse(kind, value)
+        for name, value in rows:
+            resource = self._parse(name, value)
             objects[resource.kind][resource.id] = resource
         return Snapshot(revision, objects)
 

@@ -174,6 +174,14 @@ def test_objects_come_back_as_they_were(store: Store) -> None:
     assert not any(store.snapshot().objects.values())
 
 
+def test_some_kinds_alone(store: Store) -> None:
+    revision = store.commit(Transaction(put=every_kind()))
+    snapshot = store.snapshot(Kind.SUBNET, Kind.MACHINE)
+    assert snapshot.revision == revision
+    found = {kind for kind, objects in snapshot.objects.items() if objects}
+    assert found == {Kind.SUBNET, Kind.MACHINE}
+
+
 def test_a_machine_that_moves_is_there_once(store: Store, place: Place) -> None:
     machine = Machine(id="m", name="vm0", machine_kind="vm", host="h1")
     store.commit(Transaction(put=[machine]))

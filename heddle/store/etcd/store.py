@@ -17,7 +17,16 @@ from heddle.store.etcd.client import EtcdClient
 from heddle.store.etcd.commit import commit
 from heddle.store.etcd.connection import LostError
 from heddle.store.etcd.follow import Follower
-from heddle.store.etcd.layout import INTENT, PENDING, SEE, place_of, status_key, wake_key
+from heddle.store.etcd.layout import (
+    INTENT,
+    PENDING,
+    SCOPE_OF_KIND,
+    SEE,
+    kind_prefix,
+    place_of,
+    status_key,
+    wake_key,
+)
 from heddle.store.etcd.liveness import Pulse
 from heddle.store.etcd.messages import Event, delete, put
 from heddle.store.etcd.reading import moment, objects_below, read_statuses
@@ -42,13 +51,16 @@ class EtcdStore:
         self._pulse: Pulse | None = None
         self._cache = IntentCache(cache) if cache is not None else None
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, *kinds: Kind) -> Snapshot:
         now = moment(self._client)
+        wanted = {kind.value for kind in kinds or Kind}
+        scopes = dict.fromkeys(SCOPE_OF_KIND[kind] for kind in kinds)
         objects: dict[Kind, dict[str, AnyResource]] = {kind: {} for kind in Kind}
-        for place, item in objects_below(self._client, INTENT, now.revision):
-            if place.kind != SEE:
-                resource = parse(place.kind, item.value, self._client.name)
-                objects[resource.kind][resource.id] = resource
+        for prefix in map(kind_prefix, scopes) if kinds else [INTENT]:
+            for place, item in objects_below(self._client, prefix, now.revision):
+                if place.kind in wanted:
+                    resource = parse(place.kind, item.value, self._client.name)
+                    objects[resource.kind][resource.id] = resource
         return Snapshot(now.head, objects)
 
     def commit(self, transaction: Transaction) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from heddle.agent import registration
+from heddle import paths
 from heddle.agent.registration import register
 from heddle.errors import ConflictError
 from heddle.intent.hosts import host_id
@@ -19,7 +19,7 @@ from heddle.store.sqlite import SqliteStore
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SqliteStore:
     """Several hosts, each of which is a machine of its own, share it."""
-    monkeypatch.setattr(registration, "MACHINE_ID", tmp_path / "machine-id")
+    monkeypatch.setattr(paths, "MACHINE_ID", tmp_path / "machine-id")
     return SqliteStore(tmp_path / "store.sqlite")
 
 
@@ -50,9 +50,9 @@ def test_a_taken_vtep_is_an_error_that_names_both(store: SqliteStore) -> None:
 
 
 def test_another_machine_of_the_name_is_an_error(store: SqliteStore) -> None:
-    registration.MACHINE_ID.write_text("one\n")
+    paths.MACHINE_ID.write_text("one\n")
     register(store, "h1", HostSettings(vtep="198.18.0.1"))
-    registration.MACHINE_ID.write_text("other\n")
+    paths.MACHINE_ID.write_text("other\n")
     with pytest.raises(ConflictError, match="another machine has this name already"):
         register(store, "h1", HostSettings(vtep="198.18.0.2"))
 
