@@ -101,7 +101,8 @@ int from_tunnel(struct __sk_buff *skb)
 		if (packet->fragment)
 			stage_fragment(skb, packet);
 		flow = stage_flow(packet);
-		if (flow && (packet->decisions[STAGE_FLOW] == DECISION_FLOW_HIT || track()))
+		if (flow && (packet->decisions[STAGE_FLOW] == DECISION_FLOW_HIT ||
+			     track(packet, flow)))
 			return forward_arrived(skb, flow);
 	}
 	return decide(skb, packet);

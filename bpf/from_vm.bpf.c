@@ -218,7 +218,8 @@ int from_vm(struct __sk_buff *skb)
 			stage_fragment(skb, packet);
 		flow = stage_flow(packet);
 		if (flow && !trace_of(skb) &&
-		    (packet->decisions[STAGE_FLOW] == DECISION_FLOW_HIT || track())) {
+		    (packet->decisions[STAGE_FLOW] == DECISION_FLOW_HIT ||
+		     track(packet, flow))) {
 			int verdict = forward(skb, packet, flow);
 
 			if (verdict >= 0)

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <linux/bpf.h>
+#include <linux/errno.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
@@ -59,6 +60,7 @@ struct packet {
 	__u32 from_host; /* number of the host that sent the envelope, 0: it has none */
 	__u32 envelope; /* its ENVELOPE_ bits */
 	__u8 vtep[ADDRESS_BYTES]; /* of that host */
+	bool has_entry; /* in the flow table, whatever that is good for */
 
 	/* From here on filled by the slow path alone, and zero before it. */
 	__u8 sent_macs[2 * MAC_BYTES]; /* as they will leave */

@@ -43,8 +43,9 @@ TABLE(flood_hosts, BPF_MAP_TYPE_HASH, 524288, struct flood_host_key, __u32, BPF_
  * VNI modulo EPOCH_SLOTS, so a collision only costs a needless re-decision. */
 TABLE(epochs, BPF_MAP_TYPE_ARRAY, EPOCH_SLOTS, __u32, __u32, 0);
 
-/* The data plane's own. */
-TABLE(flows, BPF_MAP_TYPE_HASH, FLOWS_MAX, struct flow_key, struct flow, BPF_F_NO_PREALLOC);
+/* The data plane's own. Room for all flows is set aside at the start: to ask the
+ * kernel for some costs a first packet more than all else that it needs. */
+TABLE(flows, BPF_MAP_TYPE_HASH, FLOWS_MAX, struct flow_key, struct flow, 0);
 TABLE(learned_addresses, BPF_MAP_TYPE_LRU_HASH, 16384, struct address_key, struct neighbor, 0);
 TABLE(learned_macs, BPF_MAP_TYPE_LRU_HASH, 16384, struct mac_key, struct endpoint, 0);
 TABLE(active_ports, BPF_MAP_TYPE_LRU_HASH, 4096, __u32, __u64, 0);

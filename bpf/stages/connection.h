@@ -330,10 +330,10 @@ static int on_alarm(void *map, struct flow_key *key, struct flow *connection)
 /* The state has changed: it may have to end sooner than the timer is set for. */
 static __always_inline void hasten(struct flow *connection, const struct flow_key *key)
 {
-	__u64 timeout = timeout_of(connection, key->l4_protocol), now = bpf_ktime_get_ns();
+	__u64 timeout = timeout_of(connection, key->l4_protocol);
 
-	if (now + timeout < connection->alarm_at)
-		set_alarm(connection, now,
+	if (bpf_ktime_get_coarse_ns() + timeout < connection->alarm_at)
+		set_alarm(connection, bpf_ktime_get_ns(),
 			  adapted(timeout, connection,
 				  payer_of(key->ifindex, connection->other_ifindex)));
 }

@@ -53,6 +53,7 @@ static __always_inline struct flow *stage_flow(struct packet *packet)
 		return NULL;
 	}
 	flow = bpf_map_lookup_elem(&flows, &packet->key);
+	packet->has_entry = flow;
 	if (!flow || !flow->ifindex || !same_macs(flow->received_macs, packet->macs)) {
 		packet->decisions[STAGE_FLOW] = DECISION_FLOW_MISS;
 		return NULL;

@@ -25,18 +25,11 @@ static __always_inline bool needs_no_rule(const struct packet *packet)
 		packet->icmp_type == MLD_DONE || packet->icmp_type == MLD2_REPORT);
 }
 
-__noinline int is_known(void)
-{
-	struct packet *packet = packet_in_hand();
-
-	return packet && packet->trackable && bpf_map_lookup_elem(&flows, &packet->key);
-}
-
 /* What stays with heddle, or goes to many: the sender's rules alone. Who may
  * reply but not open must learn as well that a packet was too big. */
 static __always_inline int judge_sender(struct packet *packet, int outcome)
 {
-	if (outcome == OUTCOME_DROP && is_known())
+	if (outcome == OUTCOME_DROP && packet->has_entry)
 		return outcome;
 	if (!may_leave(packet))
 		return refuse_sender(packet);

@@ -8,12 +8,16 @@
 #include "stages/ends.h"
 #include "stages/quote.h"
 
-/* Make an entry in place of whatever is in the way. */
+/* Make an entry in place of whatever is in the way, which seldom is anything. */
 static __always_inline int put_entry(struct flow_key *key, struct flow_key *room,
 				     const struct flow *entry)
 {
-	struct flow *old = bpf_map_lookup_elem(&flows, key);
+	int error = bpf_map_update_elem(&flows, key, entry, BPF_NOEXIST);
+	struct flow *old;
 
+	if (error != -EEXIST)
+		return error;
+	old = bpf_map_lookup_elem(&flows, key);
 	if (old) {
 		reverse_key(room, key, old->other_ifindex);
 		if (old->role == FLOW_REPLY)
@@ -118,11 +122,12 @@ static __always_inline int judge_first(struct packet *packet, bool makes_room)
 	return allow(packet, DECISION_POLICY_ALLOWED, OUTCOME_PORT);
 }
 
-/* The connection of a packet, NULL if there is none. Leaves both keys in the
- * packet: that of its opener, and that of the other direction. */
-static __always_inline struct flow *find_connection(struct packet *packet)
+/* The connection of a packet, NULL if there is none, from the entry that its key
+ * has. Leaves both keys in the packet: that of its opener, and that of the other
+ * direction. */
+static __always_inline struct flow *connection_of(struct packet *packet, struct flow *flow)
 {
-	struct flow *flow = bpf_map_lookup_elem(&flows, &packet->key), *connection;
+	struct flow *connection;
 
 	if (!flow)
 		return NULL;
@@ -194,7 +199,7 @@ static __always_inline int judge_reply(struct packet *packet, int stateless,
 static __always_inline void note(struct packet *packet, struct flow *connection)
 {
 	__u8 before = connection->state;
-	struct flow *other;
+	struct flow *other = connection;
 
 	if (connection->role == FLOW_OPENER)
 		advance(connection, packet, packet->is_reply);
@@ -202,24 +207,20 @@ static __always_inline void note(struct packet *packet, struct flow *connection)
 	if (connection->state == before)
 		return;
 	hasten(connection, &packet->opener);
-	if (packet->settled)
+	if (packet->settled || !is_settled(before))
 		return;
-	other = bpf_map_lookup_elem(&flows, &packet->other);
+	if (!packet->is_reply)
+		other = bpf_map_lookup_elem(&flows, &packet->other);
 	if (other)
 		other->flags &= ~FLOW_SETTLED;
 }
 
 /* What to do with the packet is known, and its connection is opening or closing:
  * is there more to say than its state? */
-__noinline int track(void)
+static __always_inline bool track(struct packet *packet, struct flow *flow)
 {
-	struct packet *packet = packet_in_hand();
-	struct flow *flow, *connection;
+	struct flow *connection = connection_of(packet, flow);
 
-	if (!packet)
-		return false;
-	flow = bpf_map_lookup_elem(&flows, &packet->key);
-	connection = flow ? find_connection(packet) : NULL;
 	if (!connection || connection->role != FLOW_OPENER ||
 	    connection->policy_epoch != current_epoch(connection->epoch_slot))
 		return false;
@@ -251,7 +252,9 @@ __noinline int judge_tracked(void)
 
 	if (!packet)
 		return OUTCOME_DROP;
-	connection = find_connection(packet);
+	connection = packet->has_entry ?
+			     connection_of(packet, bpf_map_lookup_elem(&flows, &packet->key)) :
+			     NULL;
 	if (!connection)
 		return judge_first(packet, false);
 	epoch = opener_epoch(packet);
@@ -283,7 +286,8 @@ __noinline int judge_tracked(void)
  * connection are stateless, as that reply sees them, or -1 without one. */
 static __always_inline int judge_quoted(struct packet *packet)
 {
-	struct flow *connection = find_connection(packet);
+	struct flow *flow = bpf_map_lookup_elem(&flows, &packet->key);
+	struct flow *connection = connection_of(packet, flow);
 	int stateless;
 	__u32 epoch;
 
