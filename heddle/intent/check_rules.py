@@ -114,6 +114,16 @@ def _remote_problems(context: Context, rule: RuleSpec) -> Iterator[_Problem]:
         missing = context.missing(section, name)
         if missing is not None:
             yield key, missing
+        elif key == "address_group":
+            yield from _family_problems(rule, name, context.spec.address_groups.get(name, []))
+
+
+def _family_problems(rule: RuleSpec, name: str, entries: list[Prefix]) -> Iterator[_Problem]:
+    """An address group of the other IP version; an empty one may still be filled."""
+    possible, there = versions(rule), {entry.version for entry in entries}
+    if possible and there and there.isdisjoint(possible):
+        what = f'"{name}" has IPv{there.pop()} prefixes alone, the rule is for IPv{possible[0]}'
+        yield "address_group", f"{what}; add one that fits, or use one family"
 
 
 def _version_problem(rule: RuleSpec) -> _Problem:

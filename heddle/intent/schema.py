@@ -12,6 +12,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainValidator, PrivateAttr, model_validator
+from pydantic_core import PydanticCustomError
 
 from heddle.intent.addresses import SLAAC_PREFIX_BITS, Address, parse_domain
 from heddle.intent.model import NUMBER_MAX, VNI_MAX, Ipv6Mode
@@ -366,10 +367,20 @@ class MachineSpec(Spec):
     )
 
 
+def _whole(value: object) -> object:
+    """``true`` and 1.0 equal 1 in Python, but are no version."""
+    if type(value) is not int:
+        raise PydanticCustomError("literal_error", "no whole number", {"expected": "1"})
+    return value
+
+
+Version = Annotated[Literal[1], BeforeValidator(_whole)]
+
+
 class TopologySpec(Spec):
     """The whole file."""
 
-    version: Literal[1] = Field(description="Version of this format.", examples=["1"])
+    version: Version = Field(description="Version of this format.", examples=["1"])
     hosts: Hosts = Field(
         default={},
         description="The hosts of a lab or cluster. Default: those that there are, or this host.",

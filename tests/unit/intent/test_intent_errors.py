@@ -43,6 +43,14 @@ CASES: list[tuple[str, str, list[str]]] = [
         ['1: version: key "version" is missing; start the file with "version: 1"'],
     ),
     (
+        "true is not 1",
+        "version: true\n",
+        [
+            "1: version: is true, which this heddle can't read; start the file with "
+            '"version: 1"'
+        ],
+    ),
+    (
         "another version",
         "version: 2\n",
         [

@@ -197,6 +197,27 @@ CASES: list[tuple[str, str, list[str]]] = [
         ],
     ),
     (
+        "address groups of the other family",
+        """\
+        version: 1
+        address_groups:
+          six: ["2001:db8::/32", "fd00::1"]
+          none: []
+        security_groups:
+          web:
+          - {direction: to_vm, address_group: six}
+          - {direction: to_vm, address_group: six, protocol: tcp, ethertype: ipv4}
+          - {direction: to_vm, address_group: six, protocol: icmp}
+          - {direction: to_vm, address_group: none, ethertype: ipv4}
+        """,
+        [
+            '8: security group web, rule, address_group: "six" has IPv6 prefixes alone, the rule '
+            "is for IPv4; add one that fits, or use one family",
+            '9: security group web, rule, address_group: "six" has IPv6 prefixes alone, the rule '
+            "is for IPv4; add one that fits, or use one family",
+        ],
+    ),
+    (
         "rules that can never match",
         """\
         version: 1
