@@ -13,7 +13,9 @@
 #define CLOCK_MONOTONIC 1
 /* How often to look at a connection at least: its ports may be gone. */
 #define ALARM_MAX_NS (300 * SECONDS)
-#define ALARM_MIN_NS (1 * SECONDS)
+#define ALARM_MIN_NS 10000000ull
+/* What a timeout shrinks to when a port has used up its limit. */
+#define TIMEOUT_MIN_NS (1 * SECONDS)
 /* The first look comes soon, so that shorter timeouts of later states seldom
  * need the timer to be set anew. */
 #define FIRST_ALARM_NS (30 * SECONDS)
@@ -262,8 +264,8 @@ static __always_inline __u64 adapted(__u64 timeout, const struct flow *connectio
 	if (used * 2 < limit)
 		return timeout;
 	if (used >= limit)
-		return ALARM_MIN_NS;
-	return timeout / (limit / 2) * (limit - used) + ALARM_MIN_NS;
+		return TIMEOUT_MIN_NS;
+	return timeout / (limit / 2) * (limit - used) + TIMEOUT_MIN_NS;
 }
 
 /* Remove both entries. Without a connection that of the other direction is

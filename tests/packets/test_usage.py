@@ -139,6 +139,24 @@ def test_time_ends_connections(board: Switchboard) -> None:
     assert board.total_usage() == 1
 
 
+def test_connections_end_on_time(board: Switchboard) -> None:
+    """A timer that finds that a packet has come meanwhile looks again when its
+    time is up, and not later."""
+    board.world.write_port(WEB1, connections_max=1)  # at its limit: a second is left
+    frame = between(WEB1, DB1, 4, udp())
+    board.run("web1", frame)
+    first = alarm(board)
+    while time.clock_gettime_ns(time.CLOCK_MONOTONIC) < first - SECOND // 10:
+        time.sleep(0.01)
+    board.run("web1", frame)
+    heard = board.connection().used_at
+    deadline = time.monotonic() + DEADLINE
+    while alarm(board) == first:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert alarm(board) - heard == pytest.approx(SECOND, abs=SECOND // 100)
+
+
 def test_time_ends_what_has_no_connection(board: Switchboard) -> None:
     """Each direction counts for its sender and goes by itself."""
     for nic in (WEB1, WEB2):
