@@ -147,8 +147,8 @@ class Applier:
         if plans:
             self._epochs.begin(slots)
             self._rows.write(plans, report)
-        self._links.open(placement, report)
         self._epochs.finish(slots)
+        self._links.open(placement, report)
         self._rows.release_slots(work.rows)
         placement.plan.removed |= work.strays
         self._links.remove(placement.plan, report)

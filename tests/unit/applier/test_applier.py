@@ -146,11 +146,22 @@ def test_writes_come_in_the_declared_order() -> None:
     kernel, applier = applied(host_state([A]))
     kernel.steps.clear()
     applier.apply(delta_between(host_state([A]), host_state([A, BOX])))
-    order = ["namespace", "link", "link", "epochs", *TABLE_ORDER, "link", "epochs"]
+    order = ["namespace", "link", "link", "epochs", *TABLE_ORDER, "epochs", "link"]
     position = 0
     for step in (step.split()[0] for step in kernel.steps if not step.startswith("counters")):
         position = order.index(step, position)
     assert position == len(order) - 1
+
+
+def test_a_limit_goes_when_no_flow_leads_through_it() -> None:
+    """What was decided while rows were written is decided again by then."""
+    before = host_state([A._replace(shaping=Shaping(to_vm=Rate(20_000_000, 80_000)))])
+    kernel, applier = applied(before)
+    kernel.steps.clear()
+    applier.apply(delta_between(before, host_state([A])))
+    kinds = [step.split()[0] for step in kernel.steps]
+    assert kinds[0] == "epochs"
+    assert kinds[-2:] == ["epochs", "link"]
 
 
 def test_removal_goes_the_other_way_round() -> None:

@@ -45,10 +45,7 @@ CASES: list[tuple[str, str, list[str]]] = [
     (
         "true is not 1",
         "version: true\n",
-        [
-            "1: version: is true, which this heddle can't read; start the file with "
-            '"version: 1"'
-        ],
+        ['1: version: is true, which this heddle can\'t read; start the file with "version: 1"'],
     ),
     (
         "another version",
