@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from heddle.agent.client import AgentClient
+from heddle.cli.flows import ifindexes_of
 from heddle.cli.options import add_json, describe, require_root
 from heddle.cli.table import render, render_json
 from heddle.cli.view import View
@@ -34,12 +35,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     require_root("heddle drops")
-    names = View().names
+    view = View()
+    names = view.names
+    wanted = ifindexes_of(view, arguments.port) if arguments.port else None
     if arguments.follow:
-        _follow(names, arguments.port, as_json=arguments.json)
+        _follow(names, wanted, as_json=arguments.json)
     datapath = Datapath.open(host_name())
     try:
-        counts = [c for c in read_drops(datapath) if _wanted(names, c.ifindex, arguments.port)]
+        counts = [c for c in read_drops(datapath) if wanted is None or c.ifindex in wanted]
     finally:
         datapath.close()
     if arguments.json:
@@ -49,13 +52,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print("no packet was dropped")
     return 0
-
-
-def _wanted(names: PortNames, ifindex: int, port: str | None) -> bool:
-    if port is None:
-        return True
-    label = names.label(ifindex)
-    return port in (label, label.rsplit(":", 1)[0])
 
 
 def _table(names: PortNames, counts: list[DropCount]) -> str:
@@ -80,11 +76,11 @@ def _as_json(names: PortNames, count: DropCount) -> dict[str, Any]:
     }
 
 
-def _follow(names: PortNames, port: str | None, *, as_json: bool) -> None:
-    """Print events until interrupted."""
+def _follow(names: PortNames, wanted: set[int] | None, *, as_json: bool) -> None:
+    """Print events until interrupted, of all devices or of those."""
     with AgentClient() as client:
         for event in client.stream("events"):
-            if _wanted(names, event["ifindex"], port):
+            if wanted is None or event["ifindex"] in wanted:
                 told = _told(names, event)
                 print(json.dumps(told) if as_json else _line(told), flush=True)
 

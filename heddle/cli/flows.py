@@ -44,7 +44,7 @@ _IPV4_MAPPED = bytes(10) + b"\xff\xff"
 def show_flows(view: View, port: str | None, *, as_json: bool) -> None:
     """Print the connections of all ports, or of a MACHINE, MACHINE:NIC or port."""
     require_root("heddle show flows")
-    ifindexes = _ifindexes(view, port) if port else None
+    ifindexes = ifindexes_of(view, port) if port else None
     datapath = Datapath.open(host_name())
     try:
         connections = list(read_connections(datapath, ifindexes))
@@ -57,7 +57,7 @@ def show_flows(view: View, port: str | None, *, as_json: bool) -> None:
         _print_table(teller, connections)
 
 
-def _ifindexes(view: View, name: str) -> set[int]:
+def ifindexes_of(view: View, name: str) -> set[int]:
     """Devices of the ports that a name stands for."""
     ports = [
         port for port in view.of_kind("port") if _is_called(view.names.by_id[port["id"]], name)

@@ -70,8 +70,8 @@ terminal it shows the busiest that fit.""",
 The packet is the first one that the machine would send: for an address of its own subnet it goes to
 the MAC that ARP would tell, else to that of the gateway or of a route that the guest was given by
 DHCP. For an address of its own subnet that nobody has, it is the ARP request or neighbour
-solicitation. The stages are those of the data plane, in order (ARCHITECTURE.md); a stage that the
-packet does not reach is left out.
+solicitation. Multicast and broadcast go to the MACs that stand for them. The stages are those of
+the data plane, in order (ARCHITECTURE.md); a stage that the packet does not reach is left out.
 `policy` names the rule by which each end lets the packet pass, and the state of its connection, if
 one is known; a reply and an ICMP error of a known connection need no rule.
 A dropped packet is no failure of the command: the exit code is 0.""",

@@ -26,6 +26,10 @@ class Way:
     destination_mac: bytes | None  # None: nobody would answer the ARP request
 
 
+_BROADCAST_MAC = b"\xff" * 6
+_BROADCAST = IPv4Address("255.255.255.255")
+
+
 def choose_way(view: View, source: str, destination: str, *, ipv6: bool) -> Way:
     """Ends by name or address. RequestError or NotFoundError says what does
     not fit: no such machine, no common address family, no router."""
@@ -95,7 +99,12 @@ def _source(view: View, port: Item, target: Address) -> tuple[str, Address]:
 
 
 def _first_hop_mac(view: View, port: Item, subnet: Item, target: Address) -> bytes | None:
-    if target in ipaddress.ip_network(subnet["cidr"]):
+    prefix = ipaddress.ip_network(subnet["cidr"])
+    if target.is_multicast:
+        return _multicast_mac(target)
+    if target in (_BROADCAST, prefix.broadcast_address) and target.version == 4:
+        return _BROADCAST_MAC
+    if target in prefix:
         return _mac_of(view, port["network_id"], target)
     hop = ipaddress.ip_address(_next_hop(subnet, target))
     mac = _mac_of(view, port["network_id"], hop)
@@ -105,6 +114,13 @@ def _first_hop_mac(view: View, port: Item, subnet: Item, target: Address) -> byt
             f"{view.name_of(port['network_id'])} has no router at {hop}"
         )
     return mac
+
+
+def _multicast_mac(group: Address) -> bytes:
+    """RFC 1112 6.4: 23 bits of the group; RFC 2464 7: 32 bits."""
+    if group.version == 6:
+        return b"\x33\x33" + group.packed[12:]
+    return b"\x01\x00\x5e" + bytes([group.packed[1] & 0x7F]) + group.packed[2:]
 
 
 def _next_hop(subnet: Item, target: Address) -> str:

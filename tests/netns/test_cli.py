@@ -246,7 +246,11 @@ def test_drops_are_counted_and_followed(routed_lab: Lab) -> None:
     assert "IPv4 10.1.0.77 > 10.2.0.10, TTL 64, UDP 1 > 2" in found["summary"]
     table = routed_lab.heddle("drops", "--port", "c0").stdout
     assert re.search(r"^c0:0 +\d+ +\d+ +SOURCE_IP +the source address", table, re.MULTILINE)
-    assert routed_lab.heddle("drops", "--port", "c1").stdout == "no packet was dropped\n"
+    assert "SOURCE_IP" not in routed_lab.heddle("drops", "--port", "c1").stdout
+    for more in ((), ("--follow",)):
+        wrong = routed_lab.heddle("drops", "--port", "c9", *more, check=False)
+        assert (wrong.returncode, wrong.stdout) == (2, "")
+        assert wrong.stderr == "heddle: no port 'c9'; there is: c0/web, c1/db\n"
 
 
 def test_top_shows_rates(routed_lab: Lab) -> None:

@@ -109,6 +109,22 @@ def test_a_route_given_to_guests_is_followed(view: View) -> None:
     assert choose_way(view, "m0", "10.9.1.1", ipv6=False).destination_mac == mac(0x11)
 
 
+@pytest.mark.parametrize(
+    ("group", "mac_text"),
+    [
+        ("224.0.0.251", "01005e0000fb"),
+        ("239.255.128.1", "01005e7f8001"),
+        ("ff02::1", "333300000001"),
+        ("ff15::ab:1:ff00", "33330001ff00"),
+        ("10.1.0.255", "ffffffffffff"),
+        ("255.255.255.255", "ffffffffffff"),
+    ],
+)
+def test_what_is_for_many_goes_to_many(view: View, group: str, mac_text: str) -> None:
+    """RFC 1112 6.4, RFC 2464 7."""
+    assert choose_way(view, "m0", group, ipv6=False).destination_mac == bytes.fromhex(mac_text)
+
+
 def test_the_gateway_itself(view: View) -> None:
     assert choose_way(view, "m0", "10.1.0.1", ipv6=False).destination_mac == mac(0xFE)
 
