@@ -52,14 +52,23 @@ class AgentClient:
         self._send({"op": op})
         return self._receive(time.monotonic() + ANSWER_SECONDS)
 
-    def stream(self, op: str, deadline: float | None = None) -> Iterator[dict[str, Any]]:
-        """Ask for a stream; it ends when the agent does.
+    def stream(
+        self, op: str, deadline: float | None = None, pause: float | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Ask for a stream; it ends when the agent does. With ``pause`` (seconds)
+        there is an empty message whenever nothing has come for so long.
 
         Raises TimeoutError once ``deadline`` (time.monotonic) has passed.
         """
         self._send({"op": op})
         while True:
-            yield self._receive(deadline)
+            until = _earlier(deadline, pause)
+            try:
+                yield self._receive(until)
+            except TimeoutError:
+                if until == deadline:
+                    raise
+                yield {}
 
     def _send(self, message: dict[str, Any]) -> None:
         try:
@@ -90,6 +99,13 @@ class AgentClient:
         if not data:
             raise AgentError("the agent has stopped; `heddle up FILE` starts one")
         return data
+
+
+def _earlier(deadline: float | None, pause: float | None) -> float | None:
+    if pause is None:
+        return deadline
+    ahead = time.monotonic() + pause
+    return ahead if deadline is None else min(deadline, ahead)
 
 
 def agent_pid() -> int | None:

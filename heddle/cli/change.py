@@ -36,6 +36,11 @@ class Wanted:
         """Ids and names of the file's objects of a kind."""
         return {item.id: item.name for item in self.objects if item.kind is kind}
 
+    @property
+    def hosts(self) -> set[str]:
+        """Where the file's machines are."""
+        return {item.host for item in self.objects if isinstance(item, Machine)}
+
 
 def wanted_by(topology: Topology, store: Store, *, running: bool) -> Wanted:
     """Expand a file and compare; ``running`` wants its machines booted."""

@@ -59,7 +59,7 @@ def _remove(file: Path | None, progress: Progress, timeout: float) -> tuple[list
     """Delete from intent and wait until it has gone; return what was deleted
     and how many objects are left."""
     from heddle.cli.change import remove
-    from heddle.intent.model import Kind
+    from heddle.intent.model import Kind, Machine
     from heddle.store.open import open_store
 
     with closing(open_store()) as store:
@@ -74,7 +74,8 @@ def _remove(file: Path | None, progress: Progress, timeout: float) -> tuple[list
     with_facts = [
         (item.kind.value, item.id) for item in removed if item.kind in (Kind.MACHINE, Kind.PORT)
     ]
-    wait_for(gone(revision, with_facts), progress, timeout)
+    hosts = {host_name(), *(item.host for item in removed if isinstance(item, Machine))}
+    wait_for(gone(revision, with_facts, hosts), progress, timeout, hosts=hosts)
     return removed, left
 
 

@@ -83,7 +83,7 @@ def _apply(
                 revision,
                 _of_host(wanted, Kind.MACHINE, host.name),
                 _of_host(wanted, Kind.PORT, host.name),
-                host.name,
+                {host.name},
             ),
             progress,
             max(deadline - time.monotonic(), 1.0),

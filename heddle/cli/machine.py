@@ -17,6 +17,7 @@ class StoredMachine:
     machine_kind: str
     running: bool = False
     saved: str = ""
+    host: str = ""
 
 
 def find_machine(name: str, *, only_vm: bool = False) -> StoredMachine:

@@ -53,7 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
         progress.clear()
         print_plan(wanted.plan)
         machines, ports = wanted.names(Kind.MACHINE), wanted.names(Kind.PORT)
-        wait_for(ready(revision, machines, ports), progress, arguments.timeout)
+        hosts = wanted.hosts
+        missing = ready(revision, machines, ports, hosts)
+        wait_for(missing, progress, arguments.timeout, hosts=hosts)
     print("\n" + _table(View(), set(ports)))
     return 0
 

@@ -12,7 +12,7 @@ from heddle.cli.options import add_json, add_timeout, become, describe, require_
 from heddle.cli.progress import Progress
 from heddle.cli.table import render, render_json
 from heddle.cli.view import Item, View, addresses
-from heddle.cli.waiting import Missing, in_state, ready, wait_for
+from heddle.cli.waiting import in_state, ready, wait_for
 from heddle.errors import RequestError
 from heddle.paths import state_dir
 
@@ -109,13 +109,13 @@ def _row(view: View, item: Item) -> tuple[object, ...]:
 
 def _start(machine: StoredMachine, timeout: float) -> None:
     revision = _want(machine, running=True, paused=False)
-    _wait(ready(revision, {machine.id: machine.name}, {}), timeout)
+    _wait_ready(machine, revision, timeout)
     print(f"{machine.name} is ready")
 
 
 def _shutdown(machine: StoredMachine, timeout: float) -> None:
     revision = _want(machine, running=False)
-    _wait(in_state(revision, machine.id, machine.name, "stopped"), timeout)
+    _wait_state(machine, revision, "stopped", timeout)
     print(f"{machine.name} is off")
 
 
@@ -125,13 +125,13 @@ def _destroy(machine: StoredMachine, timeout: float) -> None:
     # Intent first: the agent would boot what should run and does not.
     revision = _want(machine, running=False, saved="")
     destroy(machine)
-    _wait(in_state(revision, machine.id, machine.name, "stopped"), timeout)
+    _wait_state(machine, revision, "stopped", timeout)
     print(f"{machine.name} is off")
 
 
 def _pause(machine: StoredMachine, timeout: float) -> None:
     revision = _want(machine, paused=True)
-    _wait(in_state(revision, machine.id, machine.name, "paused"), timeout)
+    _wait_state(machine, revision, "paused", timeout)
     print(f"{machine.name} is paused")
 
 
@@ -140,7 +140,7 @@ def _resume(machine: StoredMachine, timeout: float) -> None:
     if view.status(view.find("machine", machine.id)).get("state") == "error":
         _pause(machine, timeout)
     revision = _want(machine, paused=False)
-    _wait(ready(revision, {machine.id: machine.name}, {}), timeout)
+    _wait_ready(machine, revision, timeout)
     print(f"{machine.name} goes on")
 
 
@@ -149,7 +149,7 @@ def _save(machine: StoredMachine, file: str | None, timeout: float) -> None:
         raise RequestError(f"{machine.name} does not run: there is nothing to save")
     path = Path(file).absolute() if file else state_dir() / "saved" / machine.name
     revision = _want(machine, running=False, paused=False, saved=str(path))
-    _wait(in_state(revision, machine.id, machine.name, "saved"), timeout)
+    _wait_state(machine, revision, "saved", timeout)
     print(f"{machine.name} is saved in {path}")
 
 
@@ -157,7 +157,7 @@ def _restore(machine: StoredMachine, timeout: float) -> None:
     if not machine.saved:
         raise RequestError(f"{machine.name} is not saved: run heddle vm start {machine.name}")
     revision = _want(machine, running=True)
-    _wait(ready(revision, {machine.id: machine.name}, {}), timeout)
+    _wait_ready(machine, revision, timeout)
     _want(machine, saved="")
     print(f"{machine.name} is ready")
 
@@ -183,6 +183,15 @@ def _want(machine: StoredMachine, **wanted: bool | str) -> int:
         return set_machine(store, machine.id, **wanted)
 
 
-def _wait(missing: Missing, timeout: float) -> None:
+def _wait_ready(machine: StoredMachine, revision: int, timeout: float) -> None:
+    hosts = {machine.host}
     with Progress() as progress:
-        wait_for(missing, progress, timeout)
+        missing = ready(revision, {machine.id: machine.name}, {}, hosts)
+        wait_for(missing, progress, timeout, hosts=hosts)
+
+
+def _wait_state(machine: StoredMachine, revision: int, state: str, timeout: float) -> None:
+    hosts = {machine.host}
+    with Progress() as progress:
+        missing = in_state(revision, machine.id, machine.name, state, hosts)
+        wait_for(missing, progress, timeout, hosts=hosts)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from heddle.agent.client import AgentClient
+from heddle.cli.elsewhere import Elsewhere
 from heddle.cli.progress import Progress
 from heddle.errors import HypervisorError, OperationError
 from heddle.paths import host_name
@@ -19,19 +21,24 @@ that counts; nothing missing is the empty string."""
 
 
 def wait_for(
-    missing: Missing, progress: Progress, seconds: float, socket: Path | None = None
+    missing: Missing,
+    progress: Progress,
+    seconds: float,
+    socket: Path | None = None,
+    hosts: Iterable[str] = (),
 ) -> None:
     """Until nothing is missing. OperationError says what was, in the end.
-    ``socket`` is that of another agent than this host's."""
+    ``socket`` is that of another agent than this host's; ``hosts`` are those of
+    a cluster that have a part in it."""
     deadline = time.monotonic() + seconds
     facts: Facts = {}
     words = "no word from the agent"
     try:
-        with AgentClient(socket) as client:
+        with closing(Elsewhere(hosts)) as elsewhere, AgentClient(socket) as client:
             look = client.request("reconcile")["look"]  # now rather than in some seconds
-            for message in client.stream("facts", deadline):
-                _take(facts, message["facts"])
-                words = missing(facts, look)
+            for message in client.stream("facts", deadline, elsewhere.pause):
+                _take(facts, message.get("facts", ()))
+                words = missing({**elsewhere.facts(), **facts}, look)
                 if not words:
                     return
                 progress.say(words)
@@ -41,27 +48,30 @@ def wait_for(
         ) from None
 
 
-def applied(revision: int, host: str | None = None) -> Missing:
-    """Missing until the kernel of a host is as this revision of intent wants it."""
-    agent = ("agent", host or host_name())
+def applied(revision: int, hosts: Iterable[str] = ()) -> Missing:
+    """Missing until the kernels of these hosts (none given: of this one) are as
+    this revision of intent wants it."""
+    agents = {("agent", host): host for host in set(hosts) or {host_name()}}
 
     def missing(facts: Facts, look: int) -> str:
-        reached = facts.get(agent, {}).get("revision")
-        if reached is not None and reached >= revision:
-            return ""
-        return f"applying revision {revision}"
+        for agent, host in agents.items():
+            reached = facts.get(agent, {}).get("revision")
+            if reached is None or reached < revision:
+                where = f" on {host}" if host != host_name() else ""
+                return f"applying revision {revision}{where}"
+        return ""
 
     return missing
 
 
 def ready(
-    revision: int, machines: dict[str, str], ports: dict[str, str], host: str | None = None
+    revision: int, machines: dict[str, str], ports: dict[str, str], hosts: Iterable[str] = ()
 ) -> Missing:
-    """Missing until these machines and ports (id to name) of a host work.
+    """Missing until these machines and ports (id to name) of these hosts work.
 
     Raises HypervisorError when the agent fails to start a machine meanwhile.
     """
-    is_applied = applied(revision, host)
+    is_applied = applied(revision, hosts)
 
     def missing(facts: Facts, look: int) -> str:
         if words := is_applied(facts, look):
@@ -95,9 +105,11 @@ def _machine_trouble(name: str, error: str) -> str:
     return error if error.startswith(f"machine {name}") else f"machine {name}: {error}"
 
 
-def in_state(revision: int, machine_id: str, name: str, state: str) -> Missing:
+def in_state(
+    revision: int, machine_id: str, name: str, state: str, hosts: Iterable[str] = ()
+) -> Missing:
     """Missing until a machine is in this state."""
-    is_applied = applied(revision)
+    is_applied = applied(revision, hosts)
 
     def missing(facts: Facts, look: int) -> str:
         now = facts.get(("machine", machine_id), {}).get("state", "unknown")
@@ -106,10 +118,10 @@ def in_state(revision: int, machine_id: str, name: str, state: str) -> Missing:
     return missing
 
 
-def gone(revision: int, objects: Iterable[tuple[str, str]]) -> Missing:
-    """Missing until no fact is left of these objects (kind, id)."""
+def gone(revision: int, objects: Iterable[tuple[str, str]], hosts: Iterable[str] = ()) -> Missing:
+    """Missing until no fact is left of these objects (kind, id) of these hosts."""
     keys = list(objects)
-    is_applied = applied(revision)
+    is_applied = applied(revision, hosts)
 
     def missing(facts: Facts, look: int) -> str:
         left = sum(key in facts for key in keys)

@@ -16,13 +16,16 @@ from etcd_server import EtcdCluster, etcd_cluster
 
 from heddle.cli import checks
 from heddle.cli.checks import State
+from heddle.cli.elsewhere import Elsewhere
 from heddle.cli.main import main
 from heddle.intent.hosts import registered_host
 from heddle.intent.model import AnyResource, Kind
 from heddle.settings import EtcdSettings
 from heddle.store.cache import IntentCache
 from heddle.store.etcd.client import EtcdClient
+from heddle.store.etcd.layout import wake_key
 from heddle.store.etcd.liveness import Pulse
+from heddle.store.etcd.store import EtcdStore
 from heddle.store.interface import Snapshot, Transaction
 from heddle.store.open import open_store
 
@@ -159,6 +162,27 @@ def test_doctor_tells_wrong_settings(root: Root) -> None:
     assert finding.state is State.MISSING
     assert finding.detail.startswith(f"{root.settings}: store.etcd: a list is wanted")
     assert "docs/settings.md" in finding.remedy
+
+
+def test_who_waits_hears_of_other_hosts_and_wakes_them(shared: EtcdCluster) -> None:
+    with (
+        closing(EtcdStore(shared.settings, "h2")) as theirs,
+        closing(EtcdClient(shared.settings)) as client,
+    ):
+        theirs.put_status({("machine", "m"): {"state": "running"}})
+        with closing(Elsewhere(["h1", "h2"])) as elsewhere:
+            assert elsewhere.facts() == {("machine", "m"): {"state": "running"}}
+            assert elsewhere.pause
+            theirs.put_status({("machine", "m"): {"state": "stopped"}})
+            while elsewhere.facts()["machine", "m"] == {"state": "running"}:
+                pass  # until it is read again
+        assert client.range(wake_key("h2")).items
+        assert not client.range(wake_key("h1")).items  # which is this host
+
+
+def test_a_host_by_itself_hears_of_nobody(root: Root) -> None:
+    with closing(Elsewhere(["h2"])) as elsewhere:
+        assert (elsewhere.facts(), elsewhere.pause) == ({}, None)
 
 
 def loaded_by(command: str) -> set[str]:

@@ -136,6 +136,13 @@ def test_a_stream_has_a_deadline(stub: Stub) -> None:
             list(stream)
 
 
+def test_a_stream_tells_of_silence_when_asked_to(stub: Stub) -> None:
+    with served(stub), AgentClient() as client:
+        stream = client.stream("events", pause=0.05)
+        assert next(stream)["reason"] == "NO_ROUTE"
+        assert [next(stream), next(stream)] == [{}, {}]
+
+
 @pytest.mark.parametrize("line", [b"nonsense\n", b"[]\n", b"{}\n", b'{"op": "fly"}\n'])
 def test_what_is_no_request_is_refused(stub: Stub, line: bytes) -> None:
     with served(stub), socket.socket(socket.AF_UNIX) as raw:
