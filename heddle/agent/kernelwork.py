@@ -17,6 +17,7 @@ from heddle.applier.applier import Applier, Report
 from heddle.compiler.fragment import Limits
 from heddle.compiler.host import Compiler
 from heddle.compiler.state import HostDelta
+from heddle.intent.model import Kind
 from heddle.store.interface import Change, Snapshot
 
 Result = tuple[HostDelta, Report]
@@ -47,7 +48,15 @@ class KernelWork:
     @property
     def rejected(self) -> Mapping[tuple[str, str], str]:
         """Errors of objects that have no part in the host, by kind and id."""
-        return {(kind.value, name): text for (kind, name), text in self._compiler.errors.items()}
+        errors = self._compiler.errors.items()
+        return {(kind.value, name): text for (kind, name), text in errors if kind != Kind.HOST}
+
+    @property
+    def unreachable(self) -> Mapping[str, str]:
+        """Errors of hosts that this one can't reach, by id, or by name where ports or
+        networks name one that is not there. Each host has its own."""
+        errors = self._compiler.errors.items()
+        return {name: text for (kind, name), text in errors if kind == Kind.HOST}
 
     async def start(self, snapshot: Snapshot) -> Result:
         """Compile everything anew and make the kernel match."""

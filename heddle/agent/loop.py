@@ -194,6 +194,7 @@ class Agent:
             "repairs": list(self._repairs),
             "pending": dict(self._kernel.pending),
             "errors": dict(self._errors),
+            "hosts": dict(self._kernel.unreachable),
         }
 
     def reconcile(self) -> int:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from heddle.cli.policy import connections_of, groups_of, is_guarded, qos_of, qos_words
 from heddle.cli.view import Item, View, addresses
+from heddle.paths import host_name
 
 
 class Columns(NamedTuple):
@@ -19,7 +20,7 @@ class Columns(NamedTuple):
 def _host(view: View, item: Item) -> Sequence[object]:
     kind = "foreign" if item["foreign"] else "agent"
     machines = sum(machine["host"] == item["name"] for machine in view.of_kind("machine"))
-    status = view.status(item)
+    agent = view.statuses.get(("agent", host_name()), {})
     return (
         item["name"],
         item["number"],
@@ -28,7 +29,7 @@ def _host(view: View, item: Item) -> Sequence[object]:
         kind,
         machines,
         life_words(view, item),
-        status.get("error"),
+        agent.get("hosts", {}).get(item["id"]),
     )
 
 

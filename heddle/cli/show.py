@@ -124,7 +124,8 @@ def _agent_line(fact: Item) -> str:
     troubles += [f"{name}: {error}" for name, error in fact["pending"].items()]
     line = f"agent on {fact['host']}: running, revision {fact['revision']}"
     line += f", {fact['repaired']} repairs" if fact["repaired"] else ""
-    return "\n".join([line, *(f"  pending: {trouble}" for trouble in troubles)])
+    hosts = fact.get("hosts", {}).values()
+    return "\n".join([line, *(f"  pending: {trouble}" for trouble in (*troubles, *hosts))])
 
 
 # ---- objects -------------------------------------------------------------
@@ -133,7 +134,8 @@ def _agent_line(fact: Item) -> str:
 def _overview(view: View) -> str:
     if not view.objects:
         return "nothing is wanted on this host; `heddle up FILE` begins"
-    parts = [_table(view, kind) for kind in ("network", "router", "machine") if view.of_kind(kind)]
+    kinds = ("host", "network", "router", "machine")
+    parts = [_table(view, kind) for kind in kinds if view.of_kind(kind)]
     return "\n\n".join([*parts, "\n".join([_agent_line(_agent_fact(view)), *_flow_lines(view)])])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from heddle.intent.allocate import natural_order
@@ -59,7 +60,27 @@ def check_known(topology: Topology, stored: Stored, host: str) -> None:
         if machine.host is not None and machine.host not in topology.spec.hosts:
             _check_known(problems, ("machines", name, "host"), machine.host, known)
     _check_fit(problems, topology.spec, stored)
+    _check_underlay(problems, topology.spec, stored)
     problems.raise_if_any()
+
+
+def _check_underlay(problems: Problems, spec: TopologySpec, stored: Stored) -> None:
+    """Foreign VTEPs and multicast groups against what the agents use."""
+    agents = [one for one in stored_of(stored, Host).values() if one.vtep and not one.foreign]
+    foreign = {name: host.vtep for name, host in spec.hosts.items() if host.foreign}
+    if not agents:
+        return
+    version = ip_address(agents[0].vtep).version
+    groups = {name: network.flood for name, network in spec.networks.items()}
+    for section, key, addresses in (("hosts", "vtep", foreign), ("networks", "flood", groups)):
+        for name, address in addresses.items():
+            if address is not None and address.version != version:
+                what = f"{address} is IPv{address.version}, the VTEPs of the agents IPv{version}"
+                problems.add((section, name, key), f"{what}; use that")
+    udp_port = agents[0].udp_port
+    if foreign and spec.underlay.udp_port != udp_port:
+        what = f"{spec.underlay.udp_port}, but the agents use {udp_port}; give that"
+        problems.add(("underlay", "udp_port"), what)
 
 
 def _check_known(problems: Problems, path: tuple[str, ...], name: str, known: list[str]) -> None:

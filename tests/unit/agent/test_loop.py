@@ -202,6 +202,20 @@ def test_intent_goes_in_and_facts_come_out(host: Host) -> None:
     assert host.agent_fact["state"] == "stopped"
 
 
+def test_hosts_that_can_not_be_reached_are_told(host: Host) -> None:
+    far = port(3, host="h2", machine_id="far")
+
+    async def scenario(host: Host, agent: Agent) -> None:
+        await eventually(lambda: host.agent_fact.get("hosts", {}).keys() == {HOST, "h2"})
+        assert host.agent_fact["hosts"]["h2"].startswith("host h2: has ports in networks of this")
+        host.want(gone=((Kind.PORT, far.id),))
+        await eventually(lambda: host.agent_fact["hosts"] == {})
+        assert not [key for key in host.store.statuses() if key[0] == "host"]
+
+    host.want(*intent(), far)
+    host.run(scenario)
+
+
 def test_all_gone_leaves_no_facts_and_an_empty_kernel(host: Host) -> None:
     async def scenario(host: Host, agent: Agent) -> None:
         await eventually(lambda: host.fact("port", FIRST.id).get("state") == "active")

@@ -11,6 +11,7 @@ from heddle.errors import ConflictError, TopologyError
 from heddle.intent.expand import expand
 from heddle.intent.hosts import registered_host
 from heddle.intent.model import (
+    VXLAN_PORT,
     AnyResource,
     Detour,
     ForeignMac,
@@ -35,11 +36,12 @@ def snapshot(resources: Sequence[AnyResource] = ()) -> Snapshot:
     return Snapshot(1, objects)
 
 
-def agents(*names: str, vtep: str = "192.0.2.{}") -> list[AnyResource]:
+def agents(*names: str, vtep: str = "192.0.2.{}", udp_port: int = VXLAN_PORT) -> list[AnyResource]:
     """Hosts that have registered themselves."""
     found: list[AnyResource] = []
     for number, name in enumerate(names, 1):
-        found.append(registered_host(snapshot(found), name, vtep=vtep.format(number)))
+        address = vtep.format(number)
+        found.append(registered_host(snapshot(found), name, vtep=address, udp_port=udp_port))
     return found
 
 
@@ -219,6 +221,20 @@ UNKNOWN = {
             "heddle.toml"
         ],
     ),
+    "foreign hosts that the agents can't reach": (
+        ("h1",),
+        """\
+version: 1
+underlay: {udp_port: 8472}
+hosts: {sw1: {foreign: true, vtep: "fd00::1"}}
+networks: {web: {cidr: 10.0.0.0/24, flood: "ff05::1"}}
+""",
+        [
+            "2: underlay udp_port: 8472, but the agents use 4789; give that",
+            "3: host sw1, vtep: fd00::1 is IPv6, the VTEPs of the agents IPv4; use that",
+            "4: network web, flood: ff05::1 is IPv6, the VTEPs of the agents IPv4; use that",
+        ],
+    ),
     "an MTU that does not fit": (
         ("h1",),
         containers(hosts="underlay: {mtu: 1490}\n"),
@@ -262,7 +278,7 @@ def test_hosts_become_objects(load: LoadText) -> None:
                   sw1: {learn: true, macs: {"02:00:00:00:00:01": 10.0.0.9, "02:00:00:00:00:02": }}
             """
         ),
-        agents("h1", "h2"),
+        agents("h1", "h2", udp_port=8472),
     )
     (host,) = [one for one in resources if isinstance(one, Host)]
     assert (host.name, host.vtep, host.udp_port, host.foreign) == ("sw1", "192.0.2.9", 8472, True)

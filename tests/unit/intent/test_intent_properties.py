@@ -16,11 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from heddle.errors import TopologyError
+from heddle.intent.conflicts import AGENT_ORIGIN
 from heddle.intent.expand import expand
+from heddle.intent.hosts import registered_host
 from heddle.intent.model import (
     AddressGroup,
     AnyResource,
     Kind,
+    Machine,
     Network,
     Port,
     Router,
@@ -31,6 +34,7 @@ from heddle.intent.model import (
 from heddle.intent.names import PROJECT_ORIGIN
 from heddle.intent.plan import plan
 from heddle.intent.reference import TABLES
+from heddle.intent.stored import stored_of
 from heddle.intent.topology import Topology, load_topology
 from heddle.store.interface import Snapshot
 
@@ -54,6 +58,11 @@ def networks(draw: st.DrawFn) -> dict[str, Any]:
         found[name] = {"cidr": subnets}
         if draw(st.booleans()):
             found[name]["vni"] = draw(st.integers(1, 3)) * 10 + index
+        if draw(st.booleans()):
+            found[name]["flood"] = "239.0.0.1"
+        if draw(st.booleans()):
+            behind = {f"02:00:00:00:00:0{index}": draw(st.sampled_from([None, f"10.{index}.0.2"]))}
+            found[name]["foreign"] = {"sw1": {"learn": draw(st.booleans()), "macs": behind}}
     return found
 
 
@@ -155,8 +164,12 @@ def topologies(draw: st.DrawFn) -> dict[str, Any]:
             nics.append(nic)
         kind = draw(st.sampled_from(["vm", "container"]))
         machines[name] = {"kind": kind, "nics": nics}
+        if draw(st.booleans()):
+            machines[name]["host"] = draw(st.sampled_from(["h1", "h2"]))
+    relay = draw(st.sampled_from([{}, {"relay": "h1"}]))
     return {
         "version": 1,
+        "hosts": {"h1": {}, "h2": relay, "sw1": {"foreign": True, "vtep": "192.0.2.9"}},
         "networks": nets,
         **groups,
         "routers": {"main": {"networks": draw(some_networks)}},
@@ -208,7 +221,9 @@ def apply(data: dict[str, Any], stored: Snapshot) -> Snapshot:
     return store_of(kept.values())
 
 
-EMPTY = store_of([])
+# Two hosts, and nothing on them.
+FIRST = registered_host(store_of([]), "h1", vtep="192.0.2.1")
+EMPTY = store_of([FIRST, registered_host(store_of([FIRST]), "h2", vtep="192.0.2.2")])
 
 KEYS = sorted(
     {key for model in TABLES.values() for key in model.model_fields} | {"web", "vm0", "10", ""}
@@ -281,7 +296,7 @@ def test_the_plan_is_empty_also_after_another_file(
     assert plan(stored, resources_of(second, stored), "net.yaml").lines() == []
     wanted = resources_of(second, stored)
     left = (one for objects in stored.objects.values() for one in objects.values())
-    ids = {one.id for one in left if one.origin != PROJECT_ORIGIN}
+    ids = {one.id for one in left if one.origin not in (PROJECT_ORIGIN, AGENT_ORIGIN)}
     assert {one.id for one in wanted if one.origin != PROJECT_ORIGIN} == ids
 
 
@@ -304,6 +319,29 @@ def test_ids_do_not_depend_on_the_store(first: dict[str, Any], second: dict[str,
 
 @many
 @given(topologies(), topologies())
+def test_machines_are_moved_by_name_alone(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """One that the second file names no host for, or the host of the first, stays."""
+    before = hosts_of(apply(first, EMPTY))
+    after = hosts_of(apply(second, apply(first, EMPTY)))
+    for name, machine in second["machines"].items():
+        named = machine.get("host")
+        stays = named is None or named == first["machines"].get(name, {}).get("host")
+        if stays and name in before:
+            assert after[name] == before[name]
+        elif named is not None:
+            assert after[name] == named
+
+
+def hosts_of(stored: Snapshot) -> dict[str, str]:
+    """Of machines by name; their ports are where they are."""
+    machines = stored_of(stored, Machine)
+    for port in stored_of(stored, Port).values():
+        assert port.host == machines[port.machine_id].host
+    return {machine.name: machine.host for machine in machines.values()}
+
+
+@many
+@given(topologies(), topologies())
 def test_nothing_is_given_out_twice(first: dict[str, Any], second: dict[str, Any]) -> None:
     stored = apply(first, EMPTY)
     resources = resources_of(second, stored)
@@ -313,6 +351,9 @@ def test_nothing_is_given_out_twice(first: dict[str, Any], second: dict[str, Any
         claims["name", one.kind, one.name] += 1
         if isinstance(one, Network):
             claims["vni", str(one.vni)] += 1
+            behind = [each for member in one.foreign_members for each in member.macs]
+            claims.update(("mac", each.mac) for each in behind)
+            claims.update(("address", one.id, each.address) for each in behind if each.address)
         elif isinstance(one, Subnet | Router | SecurityGroupRule):
             claims[one.kind, str(one.number)] += 1
         elif isinstance(one, AddressGroup | SecurityGroup):
