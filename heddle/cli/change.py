@@ -73,10 +73,17 @@ def remove(store: Store, chosen: Callable[[AnyResource], bool]) -> tuple[list[An
 
 def set_machine(store: Store, machine_id: str, **wanted: bool | str) -> int:
     """Change what is wanted of a machine; return the revision of that."""
-    machine = store.snapshot().objects[Kind.MACHINE].get(machine_id)
-    if machine is None:
-        raise NotFoundError(f"machine {machine_id} has been removed meanwhile")
-    return store.commit(Transaction(put=[machine.model_copy(update=wanted)]))
+    for attempt in range(_ATTEMPTS):
+        machine = store.snapshot(Kind.MACHINE).objects[Kind.MACHINE].get(machine_id)
+        if machine is None:
+            raise NotFoundError(f"machine {machine_id} has been removed meanwhile")
+        changed = machine.model_copy(update=wanted)
+        try:
+            return store.commit(Transaction(put=[changed], as_read=True))
+        except ConflictError:  # such as its agent, which moves it
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
 
 
 def print_plan(changes: Plan) -> None:

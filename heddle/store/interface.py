@@ -60,11 +60,13 @@ Followed = Snapshot | Batch | Outage
 @dataclass(frozen=True, slots=True)
 class Transaction:
     """Writes that happen together or not at all. With ``expected_revision``
-    the commit is refused (ConflictError) when the store has moved on."""
+    the commit is refused (ConflictError) when the store has moved on, with
+    ``as_read`` when one of the objects that it writes has, since it was read."""
 
     put: Iterable[AnyResource] = field(default=())
     delete: Iterable[tuple[Kind, str]] = field(default=())
     expected_revision: int | None = None
+    as_read: bool = False
 
 
 class Store(Protocol):

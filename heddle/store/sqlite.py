@@ -28,7 +28,7 @@ from heddle.store.interface import (
     Snapshot,
     Transaction,
 )
-from heddle.store.stamps import next_value, now, parse
+from heddle.store.stamps import check_as_read, next_value, now, parse
 
 log = logging.getLogger(__name__)
 
@@ -173,6 +173,8 @@ class SqliteStore:
             key = (resource.kind.value, resource.id)
             row = self._connection.execute(_GET_OBJECT, key).fetchone()
             old = self._parse(key[0], row[0]) if row else None
+            if transaction.as_read:
+                check_as_read(resource, old)
             value = next_value(resource, old, row[0] if row else "", at)
             if value is not None:
                 self._connection.execute(_PUT_OBJECT, (*key, value))

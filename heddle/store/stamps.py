@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from heddle.errors import StoreError
+from heddle.errors import ConflictError, StoreError
 from heddle.intent.model import MODELS, AnyResource, Kind
 
 
@@ -23,6 +23,16 @@ def next_value(resource: AnyResource, old: AnyResource | None, stored: str, at: 
     if _stamped(resource, old.created_at, old.updated_at, old.revision_number) == stored:
         return None
     return _stamped(resource, old.created_at, at, old.revision_number + 1)
+
+
+def check_as_read(resource: AnyResource, old: AnyResource | None) -> None:
+    """ConflictError when the stored object is not the one of which ``resource``
+    is a changed copy."""
+    stored = old.revision_number if old is not None else 0
+    if stored != resource.revision_number:
+        name = f"{resource.kind.value} {resource.name}"
+        what = "changed" if old is not None else "removed"
+        raise ConflictError(f"{name}: someone else has {what} it meanwhile; try again")
 
 
 def parse(kind: str, value: str | bytes, store: str) -> AnyResource:

@@ -107,6 +107,20 @@ def test_a_lost_race_is_refused_and_writes_nothing(store: Store, count: int) -> 
     assert len(store.snapshot().objects[Kind.NETWORK]) == count + 1
 
 
+def test_a_change_of_what_has_changed_since_is_refused(store: Store) -> None:
+    store.commit(Transaction(put=[network("web", 1)]))
+    read = store.snapshot().objects[Kind.NETWORK]["id-web"]
+    store.commit(Transaction(put=[network("db", 2)]))  # another object does not matter
+    first = read.model_copy(update={"mtu": 1400})
+    store.commit(Transaction(put=[first], as_read=True))
+    with pytest.raises(ConflictError, match="network web: someone else has changed it"):
+        store.commit(Transaction(put=[read.model_copy(update={"mtu": 1300})], as_read=True))
+    store.commit(Transaction(delete=[(Kind.NETWORK, "id-web")]))
+    with pytest.raises(ConflictError, match="network web: someone else has removed it"):
+        store.commit(Transaction(put=[first], as_read=True))
+    assert set(store.snapshot().objects[Kind.NETWORK]) == {"id-db"}
+
+
 def test_a_transaction_that_fails_halfway_writes_nothing(store: Store) -> None:
     def half() -> Iterator[Network]:
         yield network("web", 1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import aclosing, closing
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from heddle.store.etcd.client import EtcdClient
 from heddle.store.etcd.layout import PENDING
 from heddle.store.etcd.store import EtcdStore
 from heddle.store.etcd.wire import fields, number
-from heddle.store.interface import CompactedError, Transaction
+from heddle.store.interface import CompactedError, Outage, Snapshot, Transaction
 
 QUOTA = 16 << 20
 
@@ -68,6 +69,24 @@ def test_a_member_that_hangs_is_left_for_another(three: EtcdCluster) -> None:
                 member.freeze(False)
             three.wait(three.settings)
         assert len(store.snapshot().objects[Kind.NETWORK]) == 4
+
+
+def test_without_a_majority_a_follower_is_told_so(three: EtcdCluster) -> None:
+    async def scenario(store: EtcdStore) -> None:
+        told = store.follow("h1")
+        async with asyncio.timeout(90), aclosing(told):
+            assert isinstance(await anext(told), Snapshot)
+            for member in three.members[:2]:
+                member.kill()
+            found = await anext(told)
+            assert isinstance(found, Outage)
+            assert found.reason
+            for member in three.members[:2]:
+                member.start()
+            assert await anext(told) == Outage("")
+
+    with closing(EtcdStore(three.settings, "h1")) as store:
+        asyncio.run(scenario(store))
 
 
 def test_a_watch_goes_on_after_etcd_was_gone(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def commit(client: EtcdClient, transaction: Transaction) -> int:
             first = draft.head
         elif (late := happened(client, name, first)) is not None:
             return late  # an attempt that seemed lost
-        draft.change(puts, deletes)
+        draft.change(puts, deletes, as_read=transaction.as_read)
         if expected is not None and expected != draft.head:
             raise ConflictError(
                 f"{client.name}: someone else changed it meanwhile (revision {draft.head}, "

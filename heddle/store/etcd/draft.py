@@ -21,7 +21,7 @@ from heddle.store.etcd.layout import (
 )
 from heddle.store.etcd.messages import KeyValue, RangeAnswer, has_value, is_absent, is_of, read
 from heddle.store.scopes import homes, signposts
-from heddle.store.stamps import next_value, parse
+from heddle.store.stamps import check_as_read, next_value, parse
 
 _READS_AT_ONCE = 120
 
@@ -99,9 +99,18 @@ class Draft:
         operations = max(len(self.writes), len(self.conditions))
         return operations < STEPS_MAX and size < BYTES_MAX
 
-    def change(self, puts: Mapping[ObjectKey, AnyResource], deletes: Iterable[ObjectKey]) -> None:
-        """Draw it up. ConflictError when two of the objects claim the same."""
+    def change(
+        self,
+        puts: Mapping[ObjectKey, AnyResource],
+        deletes: Iterable[ObjectKey],
+        *,
+        as_read: bool = False,
+    ) -> None:
+        """Draw it up. ConflictError when two of the objects claim the same, or
+        with ``as_read`` when one has changed since it was read."""
         for key, resource in puts.items():
+            if as_read:
+                check_as_read(resource, self._stored.objects.get(key))
             self._put(key, resource)
         for key in deletes:
             self._delete(key)

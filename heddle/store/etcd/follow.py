@@ -137,16 +137,16 @@ class Follower:
         try:
             if self._outage or (self._known is None and not self._in_step):
                 self._probe()
-            told: list[Followed] = self._go_on() if self._in_step else [self._load_all()]
+            if self._outage:
+                self._outage = ""
+                return [Outage("")]
+            told = self._go_on() if self._in_step else [self._load_all()]
         except CompactedError:
             self._in_step = False
             return []
         except StoreError as error:
             return self._failed(error)
         self._pause = _RETRY_SECONDS[0]
-        if self._outage:
-            self._outage = ""
-            told.insert(0, Outage(""))
         return told
 
     # ---- trouble ---------------------------------------------------------
