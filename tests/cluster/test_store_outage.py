@@ -72,3 +72,23 @@ def test_one_member_of_three_may_go(empty: Cluster) -> None:
             lab.host("h1", "heddle", "show", "--json")
             lab = empty.up(TWO if number % 2 else MORE, "--etcd-servers", "3")
     assert {machine["name"] for machine in lab.show("machine")} == {"c1", "c2"}
+
+
+def life(lab: Running) -> str:
+    """What h2 knows of h1."""
+    told: str = lab.show("host", "h1", host="h2")["agent"]
+    return told
+
+
+def test_a_host_that_was_cut_off_says_so_and_catches_up(empty: Cluster) -> None:
+    lab = empty.up(TWO)
+    empty.heddle("lab", "cut", "h1")
+    lab.host("h2", "heddle", "apply", str(empty.write(MORE)))
+    eventually(lambda: "store" in lab.show("agent")["errors"], "h1 to miss etcd")
+    eventually(lambda: life(lab).startswith("down since"), "h1 to be missed")
+    assert not lab.show("agent", host="h2")["errors"]
+    empty.heddle("lab", "heal")
+    eventually(lambda: not lab.show("agent")["errors"], "h1 to find etcd again")
+    eventually(lambda: life(lab).startswith("up since"), "h1 to be seen again")
+    lab = empty.up(MORE)
+    assert lab.pings("h1/c1", "172.17.17.4")
