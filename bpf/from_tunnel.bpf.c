@@ -101,6 +101,8 @@ int from_tunnel(struct __sk_buff *skb)
 		if (packet->fragment)
 			stage_fragment(skb, packet);
 		flow = stage_flow(packet);
+		if (flow && flow->host != packet->from_host)
+			flow = NULL; /* there may be something to learn */
 		if (flow && (packet->decisions[STAGE_FLOW] == DECISION_FLOW_HIT ||
 			     track(packet, flow)))
 			return forward_arrived(skb, flow);

@@ -539,8 +539,8 @@ struct flow {
 	__u32 to_slot;
 	__u32 shaper; /* ifindex to send it through, 0: none */
 	__u32 tunnel; /* ifindex of the VXLAN device, 0: to a port of this host */
-	__u32 to_host; /* number of the host that has the port, */
-	__u32 to_network; /* and the VNI in which it is sent there */
+	__u32 host; /* number of the other host that it goes to or comes from */
+	__u32 to_network; /* VNI in which it is sent there */
 	__u16 epoch_slot;
 	__u16 mtu;
 	__u16 flags; /* enum flow_flag */

@@ -161,7 +161,7 @@ static __always_inline int forward_to_host(struct __sk_buff *skb, const struct f
 					   struct vtep *vtep)
 {
 	if (flow->shaper)
-		return redirect_through_to_host(skb, flow->shaper, flow->from_slot, flow->to_host,
+		return redirect_through_to_host(skb, flow->shaper, flow->from_slot, flow->host,
 						flow->to_network);
 	return send_to_host(skb, vtep, flow->tunnel, flow->to_network);
 }
@@ -181,7 +181,7 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 	__u32 bytes = skb->len;
 
 	if (flow->tunnel) {
-		vtep = find_vtep(flow->to_host);
+		vtep = find_vtep(flow->host);
 		if (!vtep || !fits_path(packet, vtep))
 			return -1;
 	}
@@ -260,7 +260,7 @@ __noinline int remember(struct packet *packet, struct port *from, struct port *t
 	flags |= packet->is_movable ? FLOW_ALONE : 0;
 	flow->flags = flags;
 	flow->tunnel = tunnel;
-	flow->to_host = packet->to_host;
+	flow->host = from ? packet->to_host : packet->from_host;
 	flow->to_network = packet->to_network;
 	flow->epoch_slot = packet->epoch_slot;
 	flow->mtu = packet->mtu;

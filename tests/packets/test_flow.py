@@ -81,7 +81,7 @@ def test_what_a_routed_flow_remembers(board: Switchboard, version: int) -> None:
         "to_slot": FAR1.slot,
         "shaper": 0,
         "tunnel": 0,
-        "to_host": 0,
+        "host": 0,
         "to_network": FAR1.network.vni,
         "epoch_slot": epoch_slot,
         "mtu": FAR1.network.mtu,

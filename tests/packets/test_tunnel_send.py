@@ -206,7 +206,7 @@ def test_both_entries(tunnel: Tunnel, destination: Nic) -> None:
     reply, _ = entries[board.world.value("FLOW_REPLY")]
     assert (opener["ifindex"], reply["ifindex"]) == (board.devices["web1"].ifindex, zone)
     assert (flow["ifindex"], flow["other_ifindex"]) == (zone, zone)
-    assert (flow["tunnel"], flow["to_host"]) == (tunnel.vxlan.ifindex, NEAR.number)
+    assert (flow["tunnel"], flow["host"]) == (tunnel.vxlan.ifindex, NEAR.number)
     assert flow["to_network"] == destination.network.vni
     assert board.connection().to_ifindex == zone
     assert board.usage(WEB1.slot) == 1
