@@ -98,9 +98,14 @@ class Tunnel:
 
     def read(self) -> bytes:
         """The next frame to another host."""
-        raw = self.wire.read()
-        assert raw is not None, "nothing came"
-        return raw
+        while (raw := self.wire.read()) is not None:
+            if _is_to_host(raw):
+                return raw
+        raise AssertionError("nothing came")
+
+    def read_all(self) -> list[bytes]:
+        """What waits to be read by now."""
+        return [raw for raw in self.wire.read_all() if _is_to_host(raw)]
 
     def carries(
         self,
@@ -134,6 +139,11 @@ class Tunnel:
         return ethernet / IP(
             src=VTEP4, dst=host.vtep, tos=tos, ttl=64, id=identification, flags=flags
         )
+
+
+def _is_to_host(frame: bytes) -> bool:
+    """The host's own kernel may join groups at any time (MLD)."""
+    return frame[:6] == mac_bytes(PEER_MAC)
 
 
 def vxlan(vni: int, number: int, bits: int) -> Packet:

@@ -156,7 +156,7 @@ def test_who_is_behind_a_foreign_host(mixed: Tunnel, version: int) -> None:
     board = mixed.board
     board.devices["web1"].write(bytes(unknown(version)))
     mixed.carries(FOREIGN, WEB.vni, unknown(version))
-    assert mixed.wire.read_all() == board.devices["web2"].read_all() == []
+    assert mixed.read_all() == board.devices["web2"].read_all() == []
     mixed.write(FOREIGN, WEB.vni, answer(version))
     assert board.devices["web1"].read() == bytes(answer(version))
     assert who_has(board, version, PRINTER.address(version)) == PRINTER.mac
@@ -170,14 +170,14 @@ def test_who_is_behind_a_foreign_host(mixed: Tunnel, version: int) -> None:
 
 def test_known_addresses_are_not_asked_for(mixed: Tunnel) -> None:
     assert who_has(mixed.board, 4, WEB8.ipv4) == WEB8.mac
-    assert mixed.wire.read_all() == []
+    assert mixed.read_all() == []
 
 
 def test_an_unknown_mac_is_flooded_to_foreign_hosts(mixed: Tunnel) -> None:
     frame = between(WEB1, PRINTER, 4, udp())
     mixed.board.devices["web1"].write(bytes(frame))
     mixed.carries(FOREIGN, WEB.vni, frame)
-    assert mixed.wire.read_all() == mixed.board.devices["web2"].read_all() == []
+    assert mixed.read_all() == mixed.board.devices["web2"].read_all() == []
 
 
 def test_every_frame_tells_where_its_sender_is(mixed: Tunnel) -> None:
@@ -194,7 +194,7 @@ def test_a_broadcast_of_a_foreign_machine(mixed: Tunnel) -> None:
         hwsrc=PRINTER.mac, psrc=PRINTER.ipv4, pdst=WEB1.ipv4
     )
     told(mixed, FOREIGN, question)
-    assert mixed.wire.read_all() == []
+    assert mixed.read_all() == []
     reply = Ether(src=WEB1.mac, dst=PRINTER.mac) / ARP(
         op=2, hwsrc=WEB1.mac, psrc=WEB1.ipv4, hwdst=PRINTER.mac, pdst=PRINTER.ipv4
     )

@@ -61,14 +61,14 @@ def test_a_reply_is_told(tunnel: Tunnel, host: Host) -> None:
         "sent_at": 12345,
         "vtep": mapped(host.vtep),
     }
-    assert tunnel.wire.read_all() == []
+    assert tunnel.read_all() == []
 
 
 @pytest.mark.parametrize("vtep", STRANGE_VTEPS)
 def test_a_stranger_gets_no_answer(tunnel: Tunnel, vtep: str) -> None:
     tunnel.write(vtep, vni(tunnel), probe(tunnel, "PROBE_REQUEST", 100))
     assert tunnel.dropped("DROP_UNKNOWN_VTEP") == 1
-    assert tunnel.wire.read_all() == []
+    assert tunnel.read_all() == []
 
 
 def test_a_probe_that_is_none(tunnel: Tunnel) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from packet_policy import OWN
 from packet_rules import (
@@ -29,6 +31,7 @@ from test_icmp_errors import too_big
 from test_related import ERRORS, error
 
 VERSIONS = (4, 6)
+DEADLINE = 60  # seconds
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 
 
@@ -146,7 +149,7 @@ def test_a_flood_goes_to_the_ports_here_alone(guests: Guests, version: int) -> N
     guests.tunnel.write(NEAR, WEB.vni, frame)
     for name in ("web1", "web2", "web3"):
         assert guests.board.devices[name].read() == bytes(frame)
-    assert guests.tunnel.wire.read_all() == []
+    assert guests.tunnel.read_all() == []
     assert guests.board.counters(WEB2.slot)["to_vm_packets"] == 1
 
 
@@ -412,3 +415,42 @@ def test_too_big_for_the_network(guests: Guests, version: int, host: Host) -> No
     tos = 0xC0 if IP in answer else 0
     guests.tunnel.carries(host, WEB.vni, answer, tos=tos)
     assert guests.tunnel.dropped("DROP_TOO_BIG") == 1
+
+
+# ---- the end of connections ----------------------------------------------------------------
+
+
+def end_soon(guests: Guests) -> None:
+    """At its limit a port keeps for a second what is not established."""
+    guests.board.world.write_port(WEB1, connections_max=2)
+
+
+def wait_for_the_end(guests: Guests, left: int = 0) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while len(guests.board.connections()) > left:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_time_ends_connections_with_other_hosts(guests: Guests) -> None:
+    """From either side; both count for the port that is here."""
+    end_soon(guests)
+    guests.put(WEB1, WEB8, 4, udp())
+    guests.get(WEB8, WEB1, between(WEB8, WEB1, 4, udp(1, 2)))
+    assert (guests.board.usage(WEB1.slot), guests.board.total_usage()) == (2, 2)
+    wait_for_the_end(guests)
+    assert guests.board.flows() == []
+    assert (guests.board.usage(WEB1.slot), guests.board.total_usage()) == (0, 0)
+
+
+def test_they_live_as_long_as_the_network_has_other_hosts(guests: Guests) -> None:
+    """What is established is not ended by time, but by the end of one of its ends."""
+    end_soon(guests)
+    guests.get(WEB8, WEB1, between(WEB8, WEB1, 4, tcp("PA")))
+    guests.get(WEB8, WEB1, between(WEB8, WEB1, 4, udp()))
+    wait_for_the_end(guests, left=1)
+    assert guests.board.connection().state == "ESTABLISHED"
+    guests.board.world.delete("tunnel_networks", WEB.vni)
+    guests.board.run("web1", between(WEB1, WEB8, 4, tcp("R", 80, 40000)))
+    wait_for_the_end(guests)
+    assert guests.board.total_usage() == 0

@@ -52,7 +52,7 @@ def test_a_foreign_host_knows_no_policy_bits(tunnel: Tunnel) -> None:
 def test_no_second_relay(tunnel: Tunnel) -> None:
     tunnel.write(SIX, WEB.vni, switched(WEB6, WEB4, 4), number=BEHIND.number)
     assert tunnel.dropped("DROP_TUNNEL_LOOP") == 1
-    assert tunnel.wire.read_all() == []
+    assert tunnel.read_all() == []
 
 
 def test_not_for_ever(tunnel: Tunnel) -> None:
@@ -68,7 +68,7 @@ def test_not_to_an_unknown_host(tunnel: Tunnel) -> None:
 def test_not_for_a_stranger(tunnel: Tunnel) -> None:
     tunnel.write("10.99.0.66", WEB.vni, switched(WEB6, WEB8, 4), number=NEAR.number)
     assert tunnel.dropped("DROP_UNKNOWN_VTEP") == 1
-    assert tunnel.wire.read_all() == []
+    assert tunnel.read_all() == []
 
 
 @pytest.mark.parametrize("bits", [0, FORWARDED_ONCE, THRICE])

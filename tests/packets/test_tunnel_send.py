@@ -276,7 +276,7 @@ def test_a_flood_goes_to_ports_and_hosts(tunnel: Tunnel) -> None:
         assert tunnel.board.devices[name].read() == bytes(flood())
     for host in FLOODED:
         tunnel.carries(host, WEB.vni, flood())
-    assert tunnel.wire.read_all() == []
+    assert tunnel.read_all() == []
     assert tunnel.board.counters(WEB1.slot)["from_vm_packets"] == 1
 
 
