@@ -94,6 +94,11 @@ class Lab:
         self._container = stack.enter_context(own_namespace())
         self._host = stack.enter_context(own_namespace())
 
+    @property
+    def namespace(self) -> str:
+        """Path of the host's network namespace."""
+        return f"/proc/{os.getpid()}/fd/{self._host}"
+
     @contextmanager
     def away(self) -> Iterator[None]:
         """Back in the namespace that the process came from, for a while."""

@@ -21,6 +21,8 @@ from scapy.layers.l2 import Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet
 
+from heddle.datapath.codec import Row
+
 if TYPE_CHECKING:
     from tests.packets.conftest import Switchboard
 
@@ -185,7 +187,7 @@ def write_hosts(world: World, underlay: Underlay) -> None:
         put_remote(world, nic, host.number)
 
 
-def put_vtep(world: World, host: Host, **changes: int) -> None:
+def put_vtep(world: World, host: Host, **changes: Row) -> None:
     at = host.relay or host
     row = {
         "address": mapped(at.vtep),
