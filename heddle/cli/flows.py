@@ -38,6 +38,7 @@ _HEADERS = (
 )
 _ROWS_SPARED = 4  # of a terminal: headers, hint, prompt
 _NONE_NEEDED = "-"
+_OTHER_HOST = "other host"
 _IPV4_MAPPED = bytes(10) + b"\xff\xff"
 
 
@@ -48,9 +49,10 @@ def show_flows(view: View, port: str | None, *, as_json: bool) -> None:
     datapath = Datapath.open(host_name())
     try:
         connections = list(read_connections(datapath, ifindexes))
+        zone = datapath.abi.value("TUNNEL_ZONE")
     finally:
         datapath.close()
-    teller = Teller(view, time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+    teller = Teller(view, time.clock_gettime_ns(time.CLOCK_MONOTONIC), zone)
     if as_json:
         _print_json(teller.tell(connection) for connection in connections)
     else:
@@ -78,12 +80,13 @@ class Teller:
     """Says in words what stands in connections. A hundred thousand of them have
     few ports and rules, so each name is looked up once."""
 
-    def __init__(self, view: View, now: int) -> None:
-        """``now`` in ns of CLOCK_MONOTONIC."""
+    def __init__(self, view: View, now: int, zone: int) -> None:
+        """``now`` in ns of CLOCK_MONOTONIC; ``zone`` is the bit that marks ends at
+        other hosts (TUNNEL_ZONE)."""
         self._view = view
         self._now = now
         self._port = cache(view.names.of_ifindex)
-        self._label = cache(view.names.label)
+        self._label = cache(lambda end: _OTHER_HOST if end & zone else view.names.label(end))
 
     def tell(self, connection: Connection) -> Item:
         """All about one connection, for JSON. Times in seconds."""

@@ -64,8 +64,9 @@ connections is for root; other users see `-` there.
 
 `heddle show flows` has each connection once, with packets and bytes of the opener and, behind the
 `+`, of the other side, and the rules by which each end lets it pass. Where both ends keep no state
-(a stateless group, no port security), each direction stands for itself and is `untracked`. On a
-terminal it shows the busiest that fit.""",
+(a stateless group, no port security), each direction stands for itself and is `untracked`. An end
+at another host is `other host`: that one knows the port and its rules. On a terminal it shows the
+busiest that fit.""",
     "trace": """\
 The packet is the first one that the machine would send: for an address of its own subnet it goes to
 the MAC that ARP would tell, else to that of the gateway or of a route that the guest was given by
@@ -74,6 +75,8 @@ solicitation. Multicast and broadcast go to the MACs that stand for them. The st
 the data plane, in order (ARCHITECTURE.md); a stage that the packet does not reach is left out.
 `policy` names the rule by which each end lets the packet pass, and the state of its connection, if
 one is known; a reply and an ICMP error of a known connection need no rule.
+A packet to a port at another host ends at the envelope: the report names the host, its underlay
+address, the VNI and a relay on the way. The receiver's rules are asked there.
 A dropped packet is no failure of the command: the exit code is 0.""",
     "drops": """\
 Counters are kept per port whose rules or limits the packet broke: that of the receiver for reasons

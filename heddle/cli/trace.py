@@ -8,6 +8,7 @@ import socket
 from typing import Any
 
 from heddle.cli.options import add_json, describe, require_root
+from heddle.cli.others import host_label, receiver_elsewhere, way_text
 from heddle.cli.policy import allowed_by
 from heddle.cli.route import Way, choose_way
 from heddle.cli.table import render_json
@@ -145,31 +146,54 @@ def _policy(view: View, way: Way, result: Trace) -> dict[str, Any]:
 def _receiver(view: View, way: Way, result: Trace) -> PortName | None:
     """The port that gets the packet or would get it; None for what is answered
     to its sender, and for copies."""
+    if result.envelope:
+        return None  # its own host asks its rules
     port = view.names.of_ifindex(result.to_ifindex)
     return None if port == way.port else port
 
 
 def _detail(view: View, way: Way, stage: str, result: Trace) -> str:
     if stage == "STAGE_FLOW" and result.cached_ifindex:
-        return f"known, to {view.names.label(result.cached_ifindex)}"
+        return f"known, to {_known_receiver(view, result)}"
     if stage == "STAGE_POLICY":
         return _policy_detail(view, way, result)
     if stage == "STAGE_ROUTE" and result.router:
-        words = [f"router {_router_name(view, result.router)}", f"/{result.route_bits} route"]
-        if result.to_network:
-            words.append(f"to network {_network_name(view, result.to_network)}")
-        if result.via:
-            words.append(f"via {_address(result.via)}")
-        if result.hops > 1:
-            words.append(f"{result.hops} routers passed")
-        return ", ".join(words)
-    if stage == "STAGE_DELIVER" and result.to_ifindex:
+        return _route_detail(view, result)
+    if stage == "STAGE_DELIVER":
+        return _delivery_detail(view, result)
+    return ""
+
+
+def _route_detail(view: View, result: Trace) -> str:
+    words = [f"router {_router_name(view, result.router)}", f"/{result.route_bits} route"]
+    if result.to_network:
+        words.append(f"to network {_network_name(view, result.to_network)}")
+    if result.via:
+        words.append(f"via {_address(result.via)}")
+    if result.hops > 1:
+        words.append(f"{result.hops} routers passed")
+    return ", ".join(words)
+
+
+def _delivery_detail(view: View, result: Trace) -> str:
+    if result.envelope:
+        return f"to host {host_label(view, result.envelope.host)}"
+    if result.to_ifindex:
         port = view.names.of_ifindex(result.to_ifindex)
         label = view.names.label(result.to_ifindex)
         return f"to {label} ({port.device})" if port else f"to {label}"
-    if stage == "STAGE_DELIVER" and result.copies:
-        return f"{result.copies} ports"
-    return ""
+    return _copies(result.copies, result.host_copies) if result.has_copies else ""
+
+
+def _known_receiver(view: View, result: Trace) -> str:
+    if result.envelope:
+        return f"host {host_label(view, result.envelope.host)}"
+    return view.names.label(result.cached_ifindex)
+
+
+def _copies(ports: int, hosts: int) -> str:
+    words = [f"{ports} ports"] if ports or not hosts else []
+    return " and ".join(words + ([f"{hosts} other hosts"] if hosts else []))
 
 
 def _policy_detail(view: View, way: Way, result: Trace) -> str:
@@ -189,17 +213,20 @@ def _outcome(view: View, way: Way, result: Trace) -> dict[str, Any]:
         reason = result.drop_reason.name.removeprefix("DROP_")
         outcome = {"delivered": False, **_drop(view, way, reason, result.blamed_ifindex)}
     else:
-        outcome = {"delivered": bool(result.to_ifindex or result.copies)}
+        outcome = {"delivered": bool(result.to_ifindex or result.has_copies)}
     port = view.names.of_ifindex(result.to_ifindex)
     if result.redirected and port and is_deserted(port.device):
         outcome = {"delivered": False, **_drop(view, way, "NOT_TAKEN_TO_VM", result.to_ifindex)}
+    elif result.envelope:
+        outcome |= receiver_elsewhere(view, result)
     elif result.redirected:
         outcome["to"] = view.names.label(result.to_ifindex)
         outcome["device"] = port.device if port else None
         outcome["frame_out"] = result.frame_out.hex()
         outcome["summary_out"] = describe_frame(result.frame_out)
-    if result.copies:
+    if result.has_copies:
         outcome["copies"] = result.copies
+        outcome["host_copies"] = result.host_copies
     return outcome
 
 
@@ -243,10 +270,12 @@ def _text(report: dict[str, Any]) -> str:
     if "reason" in report:
         lines.append(f"dropped: {report['reason']}: {_at_port(report)}{report['meaning']}")
         lines.append(f"what to do: {report['remedy']}")
-    if "to" in report:
+    if "vtep" in report:
+        lines.append(f"{report['to']} at {way_text(report)} is sent  {report['summary_out']}")
+    elif "to" in report:
         lines.append(f"{report['to']} receives  {report['summary_out']}")
-    elif report.get("copies"):
-        lines.append(f"{report['copies']} ports receive a copy")
+    elif "copies" in report:
+        lines.append(f"{_copies(report['copies'], report['host_copies'])} receive a copy")
     elif "reason" not in report:
         lines.append("nothing is sent on: the data plane keeps it")
     return "\n".join(lines)

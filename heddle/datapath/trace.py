@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from heddle.datapath.abi import Abi
 from heddle.datapath.loader import Datapath, locked
@@ -15,6 +16,14 @@ from heddle.datapath.testrun import run
 
 _TC_ACT_REDIRECT = 7  # linux/pkt_cls.h
 _SLOT = 0  # the lock lets in one trace at a time
+
+
+class Envelope(NamedTuple):
+    """How a frame would be sent to another host."""
+
+    host: int  # number of the host that has the receiver
+    vtep: bytes  # underlay address that it is sent to, 16 bytes
+    relay: int  # number of the host at that address, if it is another one; else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +34,7 @@ class Trace:
     verdict: int  # TC_ACT_*
     drop_reason: IntEnum | None
     to_ifindex: int  # 0: nowhere, or to many; with TUNNEL_ZONE: to another host
-    to_host: int  # its number; 0: to none
+    envelope: Envelope | None  # to that host; None: it goes to none
     copies: int  # ports that would get a copy
     host_copies: int  # other hosts that would get a copy
     router: int  # number of the last router; 0: not routed
@@ -40,6 +49,11 @@ class Trace:
     connection_state: IntEnum | None  # before the packet; None: no connection is known
     frame_in: bytes
     frame_out: bytes
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether it goes to many."""
+        return bool(self.copies or self.host_copies)
 
     @property
     def redirected(self) -> bool:
@@ -76,7 +90,7 @@ def trace(datapath: Datapath, frame: bytes, ifindex: int, *, gso_size: int = 0) 
         verdict=result.verdict,
         drop_reason=reason or None,
         to_ifindex=record["to_ifindex"],
-        to_host=record["to_host"],
+        envelope=_envelope(datapath, record["to_host"]),
         copies=record["copies"],
         host_copies=record["host_copies"],
         router=record["router"],
@@ -92,6 +106,18 @@ def trace(datapath: Datapath, frame: bytes, ifindex: int, *, gso_size: int = 0) 
         frame_in=frame,
         frame_out=result.frame,
     )
+
+
+def _envelope(datapath: Datapath, host: int) -> Envelope | None:
+    """By the way that is taken now; None as well when none is known."""
+    key, value = datapath.abi.table_types("vteps")
+    raw = datapath.table("vteps").get(key.pack(host)) if host else None
+    if raw is None:
+        return None
+    row = value.unpack(raw)
+    sender = datapath.table("tunnel_senders").get(row["address"]) if row["relayed_to"] else None
+    relay = int.from_bytes(sender, "little") if sender else 0
+    return Envelope(host, row["address"], relay)
 
 
 def _connection_state(abi: Abi, number: int) -> IntEnum | None:

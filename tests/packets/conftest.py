@@ -146,7 +146,7 @@ class Switchboard:
 
     def receiver(self, told: Trace) -> str:
         """Name of the device or of the other host that would get a traced frame."""
-        return f"host {told.to_host}" if told.to_host else self.device_name(told.to_ifindex)
+        return f"host {told.envelope.host}" if told.envelope else self.device_name(told.to_ifindex)
 
     # ---- what the tables hold ------------------------------------------
 

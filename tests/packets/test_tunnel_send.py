@@ -26,7 +26,7 @@ from packet_tunnel import (
     put_remote,
     put_vtep,
 )
-from packet_world import DB, GATE, MAIN_DB, MAIN_WEB, WEB, WEB1, WEB2, Nic
+from packet_world import DB, GATE, MAIN_DB, MAIN_WEB, WEB, WEB1, WEB2, Nic, mapped
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import (
     ICMPv6ND_NA,
@@ -38,6 +38,7 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 from test_icmp_errors import error, too_big
 
+from heddle.datapath.trace import Envelope
 from tests.packets.conftest import TC_ACT_SHOT, Sent, Switchboard
 
 VERSIONS = (4, 6)
@@ -54,6 +55,12 @@ def names(nic: Nic) -> str:
 
 def write(tunnel: Tunnel, frame: Packet, device: str = "web1") -> None:
     tunnel.board.devices[device].write(bytes(frame))
+
+
+def envelope(host: Host) -> Envelope:
+    """What a trace says of the way to a host."""
+    at = host.relay or host
+    return Envelope(host.number, mapped(at.vtep), at.number if host.relay else 0)
 
 
 def relayed(host: Host) -> dict[str, int]:
@@ -73,7 +80,7 @@ def test_switched_as_it_is(send: Send, nic: Nic, version: int, kind: str) -> Non
     sent.arrives(REMOTE[nic].name, frame)
     assert sent.trace.decision("STAGE_SWITCH") == "DECISION_SWITCH_REMOTE"
     assert sent.trace.decision("STAGE_DELIVER") == "DECISION_DELIVER_TUNNEL"
-    assert (sent.trace.to_host, sent.trace.to_network) == (REMOTE[nic].number, WEB.vni)
+    assert (sent.trace.envelope, sent.trace.to_network) == (envelope(REMOTE[nic]), WEB.vni)
 
 
 @pytest.mark.parametrize("kind", L4_NAMES)
@@ -84,7 +91,7 @@ def test_routed_here(send: Send, nic: Nic, version: int, kind: str) -> None:
     frame = to_router(WEB1, MAIN_WEB, nic.address(version), kind)
     sent = send("web1", frame)
     sent.arrives(REMOTE[nic].name, forwarded(frame, MAIN_DB.mac, nic.mac))
-    assert (sent.trace.to_host, sent.trace.to_network) == (REMOTE[nic].number, DB.vni)
+    assert (sent.trace.envelope, sent.trace.to_network) == (envelope(REMOTE[nic]), DB.vni)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -14,6 +14,7 @@ from heddle.datapath.flows import Connection
 SECOND = 1_000_000_000
 A4, B4 = (bytes(10) + b"\xff\xff" + bytes([10, 0, 0, last]) for last in (1, 2))
 A6, B6 = (b"\xfd" + bytes(14) + bytes([last]) for last in (1, 2))
+ZONE = 1 << 31
 LO, GONE = 1, 1 << 30  # no port of heddle; no device at all
 RULE = {
     "kind": "security_group_rule", "id": "r", "number": 7, "name": "web to_vm tcp 80 from 0.0.0.0/0"
@@ -24,7 +25,7 @@ RULE = {
 def teller() -> Teller:
     view = View.__new__(View)  # what it reads from the store is given here
     view.objects, view.statuses = [RULE], {}
-    return Teller(view, now=100 * SECOND)
+    return Teller(view, now=100 * SECOND, zone=ZONE)
 
 
 def connection(**fields: Any) -> Connection:  # noqa: ANN401
@@ -48,6 +49,12 @@ def connection(**fields: Any) -> Connection:  # noqa: ANN401
         "to_rule": 7,
     }
     return Connection(**{**usual, **fields})
+
+
+def test_an_end_at_another_host(teller: Teller) -> None:
+    told = teller.tell(connection(to_ifindex=ZONE | 1001, to_rule=0))
+    assert (told["from"], told["to"]) == ("lo", "other host")
+    assert told["allowed_to_vm_by"] == "-"
 
 
 def test_all_that_is_known_is_told(teller: Teller) -> None:
@@ -104,7 +111,7 @@ def test_ages(seconds: float, words: str) -> None:
     view = View.__new__(View)
     view.objects, view.statuses = [], {}
     now = int(seconds * SECOND) + 1
-    assert Teller(view, now).row(connection(opened_at=1, used_at=1))[6] == words
+    assert Teller(view, now, ZONE).row(connection(opened_at=1, used_at=1))[6] == words
 
 
 def test_what_is_not_tracked_says_so(teller: Teller) -> None:
