@@ -53,10 +53,10 @@ def describe(resource: AnyResource, names: Mapping[str, str]) -> str:
 def describe_change(
     old: AnyResource, new: AnyResource, fields: Sequence[str], names: Mapping[str, str]
 ) -> str:
-    """``network web: mtu 1450 -> 1400, domain none -> web.example``."""
-    changes = (
-        _field_change(name, getattr(old, name), getattr(new, name), names) for name in fields
-    )
+    """``network web: mtu 1450 -> 1400, domain none -> web.example``. The home of a
+    machine that moves says no more than its host does."""
+    told = [name for name in fields if name != "home" or "host" not in fields]
+    changes = (_field_change(name, getattr(old, name), getattr(new, name), names) for name in told)
     return f"{title(new)}: {', '.join(changes)}"
 
 

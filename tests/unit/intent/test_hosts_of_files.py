@@ -406,7 +406,10 @@ def test_a_migration_is_not_undone(load: LoadText, named: str) -> None:
 def test_another_host_in_the_file_moves_the_machine(load: LoadText) -> None:
     first = load(containers(container("a", "h1")))
     stored = migrated(applied(first, agents("h1", "h2", "h3")), host="h2")
-    assert places(applied(load(containers(container("a", "h3"))), stored)) == {"a": "h3"}
+    moved = load(containers(container("a", "h3")))
+    assert places(applied(moved, stored)) == {"a": "h3"}
+    changes = plan(snapshot(stored), expanded(moved, stored), moved.origin)
+    assert changes.lines() == ["~ machine a: host h2 -> h3", "~ port a/web: host h2 -> h3"]
     assert places(applied(load(containers(container("a"))), stored)) == {"a": "h2"}
 
 
