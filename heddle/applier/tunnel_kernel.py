@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ from heddle.intent.names import TUNNEL, tunnel_alias
 from heddle.paths import settings_file
 
 _ALIAS_PREFIX = tunnel_alias("")
+_LOCAL_WAY_SECONDS = 0.5
+_LOCAL_WAY_PAUSE = 0.002
 
 
 class _Found(NamedTuple):
@@ -72,11 +75,9 @@ class TunnelDevice:
 
     def remove(self) -> None:
         """Remove it and what belongs to it. KernelError."""
-        ours = self._ours()
-        self._delete(ours)
-        for address in self._addresses():
-            if address.is_ours:
-                self._netlink.batch([messages.leave(address.ifindex, address.address)])
+        self._delete(self._ours())
+        ours = [each for each in self._addresses() if each.is_ours]
+        self._netlink.batch([request for each in ours for request in _leaving(each)])
         self._untracked.remove()
 
     # ---- what is there -----------------------------------------------------
@@ -101,7 +102,7 @@ class TunnelDevice:
             "mtu": info.mtu == MTU,
             "down": info.up,
             "filter": self._is_guarded(info.ifindex),
-            "groups": _groups_are_right(wanted, addresses),
+            "groups": _groups_are_right(wanted, addresses) and self._leads_out(wanted, addresses),
             "connection tracking": self._untracked.is_right(wanted.udp_port),
         }
         return [what for what, is_right in right.items() if not is_right]
@@ -175,13 +176,44 @@ class TunnelDevice:
                 f"(`ip address add`), or correct vtep in {settings_file()}"
             )
         there = {each.address for each in addresses if each.ifindex == link}
-        requests = [messages.join(link, group) for group in wanted.groups if group not in there]
-        requests += [
-            messages.leave(each.ifindex, each.address)
-            for each in addresses
-            if each.is_ours and (each.ifindex != link or each.address not in wanted.groups)
-        ]
+        news = [group for group in wanted.groups if group not in there]
+        requests = [messages.join(link, group) for group in news]
+        for each in addresses:
+            if each.is_ours and (each.ifindex != link or each.address not in wanted.groups):
+                requests += _leaving(each)
         self._carry_out(requests, wanted)
+        for group in filter(_is_ipv6, wanted.groups):
+            if group in news:
+                self._await_local_way(group)
+            delete, add = messages.open_way(link, group)
+            self._netlink.batch([delete])
+            self._carry_out([add], wanted)
+
+    def _await_local_way(self, group: str) -> None:
+        """The kernel makes it some time after the address (addrconf_dad_work). If
+        it takes longer still, the next audit sees to it."""
+        deadline = time.monotonic() + _LOCAL_WAY_SECONDS
+        while time.monotonic() < deadline:
+            answer = self._netlink.read([messages.get_way(group)])[0]
+            if isinstance(answer, bytes) and messages.is_local_way(answer):
+                return
+            time.sleep(_LOCAL_WAY_PAUSE)
+
+    def _leads_out(self, wanted: Tunnel, addresses: Sequence[Address]) -> bool:
+        """Whether what is sent to IPv6 groups leaves by the link of our address."""
+        link = _link_of(wanted, addresses) or 0
+        groups = list(filter(_is_ipv6, wanted.groups))
+        answers = self._netlink.read([messages.get_way(group) for group in groups])
+        return all(isinstance(way, bytes) and messages.is_open_way(way, link) for way in answers)
+
+
+def _is_ipv6(address: str) -> bool:
+    return ":" in address
+
+
+def _leaving(group: Address) -> list[Request]:
+    way = [messages.close_way(group.ifindex, group.address)] if _is_ipv6(group.address) else []
+    return [*way, messages.leave(group.ifindex, group.address)]
 
 
 def _link_of(wanted: Tunnel, addresses: Sequence[Address]) -> int | None:

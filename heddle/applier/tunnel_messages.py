@@ -12,6 +12,7 @@ from heddle.applier.links import GROUP, LinkInfo
 from heddle.applier.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
+    NLM_F_REPLACE,
     Request,
     attribute,
     attributes,
@@ -28,6 +29,9 @@ MTU = 65465  # 65535 less the 70 bytes of an envelope in IPv6
 _RTM_NEWADDR = 20
 _RTM_DELADDR = 21
 _RTM_GETADDR = 22
+_RTM_NEWROUTE = 24
+_RTM_DELROUTE = 25
+_RTM_GETROUTE = 26
 _IFLA_IFNAME = 3
 _IFLA_MTU = 4
 _IFLA_LINKINFO = 18
@@ -48,11 +52,19 @@ _IFA_PROTO = 11
 _IFA_F_NODAD = 0x02
 _IFA_F_MCAUTOJOIN = 0x400
 
-# Who made an address (Linux 5.18): our mark.
+_RTA_DST = 1
+_RTA_OIF = 4
+_LOCAL_TABLE = 255
+_RTN_LOCAL = 2
+_RTN_MULTICAST = 5
+
+# Who made an address (Linux 5.18), or a route: our mark.
 _OUR_PROTOCOL = 0x68
 
 _LINK = struct.Struct("=BBHiII")  # family, pad, type, index, flags, change
 _ADDRESS = struct.Struct("=BBBBi")  # family, prefix length, flags, scope, index
+# Family, prefix lengths of both ends, TOS, table, protocol, scope, type, flags.
+_ROUTE = struct.Struct("=BBBBBBBBI")
 
 
 class Settings(NamedTuple):
@@ -140,6 +152,50 @@ def join(index: int, group: str) -> Request:
 
 def leave(index: int, group: str) -> Request:
     return Request(_RTM_DELADDR, 0, _group(index, group))
+
+
+def open_way(index: int, group: str) -> list[Request]:
+    """Let what is sent to an IPv6 group leave by a link. The address by which the
+    kernel joined it made a route that keeps it here; the first may be gone."""
+    return [
+        Request(_RTM_DELROUTE, 0, _way(index, group, _RTN_LOCAL, 0)),
+        Request(
+            _RTM_NEWROUTE,
+            NLM_F_CREATE | NLM_F_REPLACE,
+            _way(index, group, _RTN_MULTICAST, _OUR_PROTOCOL),
+        ),
+    ]
+
+
+def close_way(index: int, group: str) -> Request:
+    """Remove what ``open_way`` made."""
+    return Request(_RTM_DELROUTE, 0, _way(index, group, _RTN_MULTICAST, _OUR_PROTOCOL))
+
+
+def get_way(group: str) -> Request:
+    """Ask by which route a packet to a group would go."""
+    address = ipaddress.ip_address(group)
+    body = _ROUTE.pack(socket.AF_INET6, address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    return Request(_RTM_GETROUTE, 0, body + attribute(_RTA_DST, address.packed))
+
+
+def is_local_way(body: bytes) -> bool:
+    """Whether the answer to ``get_way`` is that a packet would stay here."""
+    return bool(_ROUTE.unpack_from(body)[7] == _RTN_LOCAL)
+
+
+def is_open_way(body: bytes, index: int) -> bool:
+    """Whether the answer to ``get_way`` is a route out of a link."""
+    kind = _ROUTE.unpack_from(body)[7]
+    link = attributes(body, _ROUTE.size).get(_RTA_OIF, b"")
+    return kind == _RTN_MULTICAST and int.from_bytes(link, "little") == index
+
+
+def _way(index: int, group: str, kind: int, protocol: int) -> bytes:
+    address = ipaddress.ip_address(group)
+    bits = address.max_prefixlen
+    body = _ROUTE.pack(socket.AF_INET6, bits, 0, 0, _LOCAL_TABLE, protocol, 0, kind, 0)
+    return body + attribute(_RTA_DST, address.packed) + number(_RTA_OIF, index)
 
 
 def _group(index: int, group: str) -> bytes:

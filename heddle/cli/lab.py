@@ -49,7 +49,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     heal.set_defaults(act=_heal)
     execute = actions.add_parser("exec", help="run a command on a host")
     execute.add_argument("host", metavar="HOST")
-    execute.add_argument("command", metavar="COMMAND", nargs="+", help="what to run there")
+    # Not "+": that would take away the "--" of a `heddle exec` in the command as well.
+    execute.add_argument(
+        "command", metavar="COMMAND", nargs=argparse.REMAINDER, help="what to run there"
+    )
     execute.usage = "heddle lab exec [-h] [--name NAME] HOST -- COMMAND ..."
     execute.set_defaults(act=_exec)
     for action in (cut, heal, execute):
@@ -176,7 +179,11 @@ def _in_words(cut: Cut, there: set[Cut]) -> str:
 
 
 def _exec(arguments: argparse.Namespace) -> int:
+    words = arguments.command
+    command = words[1:] if words[:1] == ["--"] else words
+    if not command:
+        raise RequestError("what shall run there? heddle lab exec HOST -- COMMAND ...")
     lab = find_lab(arguments.name)
     host = plan_of(lab).host(arguments.host).name
     os.environ.update(hosts.environment(lab, host))
-    become(space_of(lab, host).entering(arguments.command), "util-linux")
+    become(space_of(lab, host).entering(command), "util-linux")

@@ -175,7 +175,7 @@ class Running:
             argv,
             env=self.cluster.environment,
             text=True,
-            stdin=subprocess.DEVNULL,
+            stdin=pipe,
             stdout=pipe,
             stderr=pipe,
         ) as process:

@@ -100,6 +100,7 @@ def test_it_is_in_the_multicast_groups_that_are_wanted(host: ApplierHost, tunnel
     group = GROUPS[tunnel.vtep]
     applier = started(host, replace(tunnel, groups=(group,)))
     assert group in run("ip", "maddress", "show", "dev", "underlay").split()
+    assert "dev underlay" in run("ip", "route", "get", group, "from", tunnel.vtep)
     applier.synchronize(state(tunnel))
     assert group not in run("ip", "maddress", "show", "dev", "underlay").split()
 
@@ -111,14 +112,16 @@ def test_a_restart_touches_nothing(host: ApplierHost) -> None:
     assert device(host)["ifindex"] == index
 
 
-def test_nothing_is_left_of_it(host: ApplierHost) -> None:
-    before = run("ip", "address", "show", "dev", "underlay")
-    applier = started(host, replace(IPV4, groups=("239.0.0.7",)))
+@pytest.mark.parametrize("tunnel", [IPV4, IPV6], ids=["IPv4", "IPv6"])
+def test_nothing_is_left_of_it(host: ApplierHost, tunnel: Tunnel) -> None:
+    shown = ("ip address show dev underlay", "ip -6 route show table all")
+    before = [run(*command.split()) for command in shown]
+    applier = started(host, replace(tunnel, groups=(GROUPS[tunnel.vtep],)))
     report = applier.synchronize(state(None))
     assert report.changes == [Action("-", f"link {TUNNEL}")]
     assert TUNNEL not in host.links()
     assert run("nft", "list", "ruleset") == ""
-    assert run("ip", "address", "show", "dev", "underlay") == before
+    assert [run(*command.split()) for command in shown] == before
     assert not applier.audit()
 
 
@@ -133,6 +136,28 @@ DAMAGES = {
     "connection tracking": "nft delete table inet heddle",
     "groups": "ip address delete 239.0.0.7/32 dev underlay",
 }
+
+
+def test_a_way_out_that_is_lost_is_opened_again(host: ApplierHost) -> None:
+    wanted = replace(IPV6, groups=("ff05::7",))
+    applier = started(host, wanted)
+    run(
+        *[
+            "ip",
+            "-6",
+            "route",
+            "delete",
+            "multicast",
+            "ff05::7",
+            "dev",
+            "underlay",
+            "table",
+            "local",
+        ]
+    )
+    run(*["ip", "-6", "route", "add", "local", "ff05::7", "dev", "underlay", "table", "local"])
+    assert applier.audit().changes == [Action("~", f"link {TUNNEL}: groups")]
+    assert not host.start().synchronize(state(wanted))
 
 
 @pytest.mark.parametrize("what", DAMAGES)
