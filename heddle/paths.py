@@ -62,6 +62,11 @@ def agent_log_file() -> Path:
     return state_dir() / "agent.log"
 
 
+def paths_file() -> Path:
+    """Relays through which this host reaches others; for the next agent."""
+    return run_dir() / "paths.json"
+
+
 def pin_dir(host: str) -> Path:
     """Folder of this host's pinned maps and programs."""
     return BPFFS / "heddle" / host

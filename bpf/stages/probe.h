@@ -28,17 +28,19 @@ static __always_inline int report_probe(const struct packet *packet, const struc
 }
 
 /* To the address that the question came from, whatever way packets for the host
- * take now. */
+ * take now. When that is a relay's, the answer is for the host that asked. */
 static __always_inline bool address_answer_to_probe(struct __sk_buff *skb,
-						    const struct packet *packet)
+						    const struct packet *packet, __u32 asker)
 {
+	__u32 bits = asker == packet->from_host ? 0 : asker & ENVELOPE_HOST_MASK;
+
 	struct vtep *known = find_vtep(packet->from_host);
 	struct vtep back = { .ip_version = is_mapped(packet->vtep) ? 4 : 6 };
 
 	copy_address(back.address, packet->vtep);
 	if (known && known->ip_version == back.ip_version)
 		copy_address(back.source, known->source);
-	return address_envelope(skb, &back, PROBE_VNI, 0, BPF_F_DONT_FRAGMENT);
+	return address_envelope(skb, &back, PROBE_VNI, bits, BPF_F_DONT_FRAGMENT);
 }
 
 static __always_inline bool turn_probe(struct __sk_buff *skb, struct ethhdr *ethernet,
@@ -59,6 +61,7 @@ __noinline int stage_probe(struct __sk_buff *skb, struct packet *packet)
 	struct this_host *here = find_this_host();
 	struct ethhdr ethernet;
 	struct probe probe;
+	__u32 asker;
 
 	if (!packet)
 		return OUTCOME_DROP;
@@ -70,8 +73,9 @@ __noinline int stage_probe(struct __sk_buff *skb, struct packet *packet)
 		return drop(packet, STAGE_TUNNEL, DROP_TUNNEL_MALFORMED);
 	if (probe.kind == PROBE_REPLY)
 		return report_probe(packet, &probe);
+	asker = probe.host;
 	probe.host = here->number;
-	if (!turn_probe(skb, &ethernet, &probe) || !address_answer_to_probe(skb, packet))
+	if (!turn_probe(skb, &ethernet, &probe) || !address_answer_to_probe(skb, packet, asker))
 		return drop(packet, STAGE_TUNNEL, DROP_INTERNAL);
 	return OUTCOME_RELAY;
 }

@@ -86,6 +86,7 @@ static __always_inline __u32 forwarded_bits(__u32 bits, __u32 host)
 __noinline int send_on(struct __sk_buff *skb, struct packet *packet, __u32 host, int is_relay)
 {
 	struct vtep *vtep = find_vtep(host);
+	__u64 flags;
 	__u32 bits;
 
 	if (!packet)
@@ -95,7 +96,8 @@ __noinline int send_on(struct __sk_buff *skb, struct packet *packet, __u32 host,
 	bits = forwarded_bits(packet->envelope, host);
 	if (!bits || (is_relay && vtep->relayed_to))
 		return drop(packet, STAGE_TUNNEL, DROP_TUNNEL_LOOP);
-	if (!address_envelope(skb, vtep, envelope_network(packet), bits, 0))
+	flags = envelope_network(packet) == PROBE_VNI ? BPF_F_DONT_FRAGMENT : 0;
+	if (!address_envelope(skb, vtep, envelope_network(packet), bits, flags))
 		return drop(packet, STAGE_TUNNEL, DROP_INTERNAL);
 	return OUTCOME_RELAY;
 }

@@ -7,6 +7,7 @@ ping        ``{"ok": true, "pid": ..., "version": ...}``
 status      the agent's own fact: revision applied, repairs, errors, ...
 reconcile   looks for damage and at the machines now instead of within seconds;
             ``{"look": n}``: errors of machines with a lower ``look`` are older
+paths       how the other hosts are reached: ``{"host": ..., "paths": [...]}``
 facts       stream of ``{"facts": [[kind, id, fact or null], ...]}``: first all,
             then what changes
 events      stream of drop events, from now on
@@ -37,6 +38,8 @@ class Controlled(Protocol):
 
     def describe(self) -> Message: ...
 
+    def paths(self) -> Message: ...
+
     def reconcile(self) -> int: ...
 
     def stop(self) -> None: ...
@@ -59,6 +62,7 @@ class ControlServer:
         self._answers: dict[str, Callable[[], Message]] = {
             "ping": lambda: {"pid": os.getpid(), "version": __version__},
             "status": agent.describe,
+            "paths": agent.paths,
             "reconcile": self._reconcile,
             "stop": self._stop,
         }

@@ -29,6 +29,7 @@ from heddle.paths import (
     agent_pid_file,
     agent_socket,
     host_name,
+    paths_file,
     settings_file,
 )
 
@@ -61,11 +62,14 @@ async def _run(host: str, on_demand: bool) -> None:
     from heddle.agent.loop import Agent, Parts
     from heddle.agent.memory import expect_many_objects
     from heddle.agent.notifications import LinkNotifications
+    from heddle.agent.probe_socket import ProbeSocket
+    from heddle.agent.prober import Prober
     from heddle.agent.registration import register
     from heddle.applier.applier import Applier
     from heddle.applier.linux import LinuxKernel
     from heddle.compiler.fragment import Limits
     from heddle.datapath.loader import Datapath
+    from heddle.datapath.probes import ProbeFrames
     from heddle.events.records import event_decoder
     from heddle.hypervisor.machines import Machines
     from heddle.settings import read_settings
@@ -100,6 +104,7 @@ async def _run(host: str, on_demand: bool) -> None:
             send=sender,
             index_of=_index_of,
             register=partial(register, store, host, settings),
+            prober=Prober(ProbeFrames(datapath.abi), ProbeSocket, paths_file()),
         )
         agent = Agent(host, parts, agent_socket(), on_demand=on_demand)
         loop = asyncio.get_running_loop()

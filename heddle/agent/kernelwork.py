@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import TypeVar
 
 from heddle.agent.notifications import LinkNotifications
@@ -17,7 +18,7 @@ from heddle.applier.applier import Applier, Report
 from heddle.compiler.fragment import Limits
 from heddle.compiler.host import Compiler
 from heddle.compiler.state import HostDelta
-from heddle.intent.model import Kind
+from heddle.intent.model import Kind, Path
 from heddle.store.interface import Change, Snapshot
 
 Result = tuple[HostDelta, Report]
@@ -58,16 +59,19 @@ class KernelWork:
         errors = self._compiler.errors.items()
         return {name: text for (kind, name), text in errors if kind == Kind.HOST}
 
-    async def start(self, snapshot: Snapshot) -> Result:
-        """Compile everything anew and make the kernel match."""
+    async def start(self, snapshot: Snapshot, paths: Sequence[Path] = ()) -> Result:
+        """Compile everything anew, with what is known of the paths to other hosts,
+        and make the kernel match."""
 
         def job() -> Result:
             self._compiler = Compiler(self._host, self._limits)
-            delta = self._compiler.update(
+            stored = (
                 (kind, name, value)
                 for kind, objects in snapshot.objects.items()
                 for name, value in objects.items()
             )
+            known = ((path.kind, path.id, path) for path in paths)
+            delta = self._compiler.update(chain(stored, known))
             return delta, self._applier.synchronize(self._compiler.state)
 
         return await self._run(job)

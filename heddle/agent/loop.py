@@ -10,8 +10,9 @@ alive          says in the store that this host is up
 audit          finds and repairs what was altered behind our back: at once when
                the kernel tells of it, else within ``AUDIT_SECONDS``
 machines       brings domains and containers to their wanted state
-drops          reads the data plane's ring buffer
+events         reads the data plane's ring buffer
 advertise      multicasts router advertisements
+paths          probes the other hosts, and chooses how each is reached
 control        serves the control socket
 =============  ==================================================================
 
@@ -28,7 +29,7 @@ import contextlib
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,14 +44,19 @@ from heddle.agent.facts import Fact, Facts, Key
 from heddle.agent.kernelwork import KernelWork
 from heddle.agent.memory import give_back
 from heddle.agent.notifications import LinkNotifications
+from heddle.agent.prober import Prober
+from heddle.agent.sites import Sites
 from heddle.applier.applier import Applier, Report
 from heddle.compiler.fragment import Limits
 from heddle.compiler.state import HostDelta, MachineSpec
 from heddle.errors import ConflictError, StoreError
 from heddle.events.drops import DropEvent
 from heddle.events.records import Event
+from heddle.events.tunnel import ProbeEvent
 from heddle.hypervisor.machines import MachineStatus
-from heddle.store.interface import Batch, Outage, Snapshot, Store
+from heddle.intent.model import Kind
+from heddle.intent.model import Path as HostPath
+from heddle.store.interface import Batch, Change, Outage, Snapshot, Store
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +106,7 @@ class Parts:
     notifications: LinkNotifications
     send: Send
     index_of: Callable[[str], int | None]  # device -> ifindex
+    prober: Prober
     register: Callable[[], None] = lambda: None  # makes the host known to others; may block
 
 
@@ -117,6 +124,7 @@ class Agent:
         self._board = Board(self._facts, parts.index_of)
         self._advertiser = Advertiser(parts.send)
         self._kernel = KernelWork(host, parts.applier, parts.limits, parts.notifications)
+        self._sites = Sites(host)
         self._hypervisor = ThreadPoolExecutor(1, "hypervisor")
         self._storing = ThreadPoolExecutor(3, "store")
         self._machines_due = asyncio.Event()
@@ -143,8 +151,9 @@ class Agent:
             "alive": self._stay_alive,
             "audit": self._watch_kernel,
             "machines": self._keep_machines,
-            "drops": self._read_drops,
+            "events": self._read_events,
             "advertise": self._advertiser.run,
+            "paths": self._keep_paths,
         }
         try:
             async with asyncio.TaskGroup() as group:
@@ -154,6 +163,7 @@ class Agent:
                     task.cancel()
         finally:
             self._kernel.close()
+            self._parts.prober.close()
             self._hypervisor.shutdown(wait=False, cancel_futures=True)
             self._facts.put(("agent", self._host), {**self.describe(), "state": "stopped"})
             await self._say_farewell()
@@ -217,6 +227,10 @@ class Agent:
     def stop(self) -> None:
         self._stopping.set()
 
+    def paths(self) -> dict[str, Any]:
+        """How the other hosts are reached at this moment."""
+        return self._parts.prober.fact()
+
     def follow_facts(self) -> AsyncIterator[dict[Key, Fact | None]]:
         return self._facts.follow()
 
@@ -249,9 +263,11 @@ class Agent:
 
     async def _start(self, snapshot: Snapshot) -> None:
         """Take over all intent."""
-        delta, report = await self._kernel.start(snapshot)
+        delta, report = await self._kernel.start(snapshot, self._parts.prober.in_force)
         self._board.restart()
         self._settle(delta, report, snapshot.revision)
+        self._sites.restart(snapshot.objects)
+        self._meet((), delta)
         self._board.forget_strangers()
         self._facts.flush()
 
@@ -259,6 +275,7 @@ class Agent:
         if batch.changes:
             delta, report = await self._kernel.step(batch.changes)
             self._settle(delta, report, batch.revision)
+            self._meet(batch.changes, delta)
         else:
             self._revision = batch.revision
             self._publish()
@@ -376,26 +393,54 @@ class Agent:
         self._publish()
         return any(_on_its_way(specs.get(name), status) for name, status in statuses.items())
 
-    # ---- drops ---------------------------------------------------------
+    # ---- events of the data plane ---------------------------------------
 
-    async def _read_drops(self) -> None:
+    async def _read_events(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._parts.drops.fileno(), self._take_drops)
+        loop.add_reader(self._parts.drops.fileno(), self._take_events)
         try:
             await asyncio.Event().wait()
         finally:
             loop.remove_reader(self._parts.drops.fileno())
 
-    def _take_drops(self) -> None:
-        records = self._parts.drops.consume()
-        if not self._listeners:
+    def _take_events(self) -> None:
+        for event in map(self._parts.decode_event, self._parts.drops.consume()):
+            if isinstance(event, ProbeEvent):
+                self._parts.prober.answered(event.sequence, event.received_at / 1e9)
+            elif isinstance(event, DropEvent):
+                self._hear_of(event)
+
+    def _hear_of(self, event: DropEvent) -> None:
+        for queue in self._listeners:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(event)
+
+    # ---- paths -----------------------------------------------------------
+
+    def _meet(self, changes: Sequence[Change], delta: HostDelta) -> None:
+        """Other hosts, or what this one needs of them, may have changed."""
+        if self._sites.update(((c.kind, c.id, c.value) for c in changes), delta):
+            self._parts.prober.meet(self._sites)
+
+    async def _keep_paths(self) -> None:
+        await self._parts.prober.run(self._carry_out_paths, self._tell_paths)
+
+    async def _carry_out_paths(self, paths: Sequence[HostPath]) -> None:
+        if self._revision is None:
             return
-        events = map(self._parts.decode_event, records)
-        for event in (event for event in events if isinstance(event, DropEvent)):
-            for queue in self._listeners:
-                if queue.full():
-                    queue.get_nowait()
-                queue.put_nowait(event)
+        changes = [Change(self._revision, Kind.PATH, path.id, path) for path in paths]
+        delta, report = await self._kernel.step(changes)
+        self._settle(delta, report, self._revision)
+        self._meet((), delta)
+
+    def _tell_paths(self, fact: Fact) -> None:
+        self._errors.pop("paths", None)
+        if fact["paths"]:
+            self._facts.put(("path", self._host), fact)
+        else:
+            self._facts.forget(("path", self._host))
+        self._facts.flush()
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from heddle.cli.fits import Spread, misfits, proven_paths
 from heddle.errors import ConflictError, NotFoundError
 from heddle.intent.expand import expand
-from heddle.intent.model import AnyResource, Kind, Machine
+from heddle.intent.model import AnyResource, Kind, Machine, Network, Port, Router
 from heddle.intent.plan import Plan, plan
 from heddle.intent.topology import Topology
 from heddle.paths import host_name
@@ -48,7 +49,39 @@ def wanted_by(topology: Topology, store: Store, *, running: bool) -> Wanted:
     objects = expand(topology, snapshot, host_name(), topology.origin)
     if running:
         objects = [_running(item) for item in objects]
-    return Wanted(objects, plan(snapshot, objects, topology.origin), snapshot)
+    wanted = Wanted(objects, plan(snapshot, objects, topology.origin), snapshot)
+    _check_paths(wanted, store)
+    return wanted
+
+
+def _check_paths(wanted: Wanted, store: Store) -> None:
+    """ConflictError when the plan wants more of a path between two hosts than is
+    proven to pass there, and what is there already does not."""
+    stored = {item.id: item for item in _all(wanted.snapshot)}
+    after = {**stored, **{item.id: item for item in wanted.plan.put}}
+    for _, key in wanted.plan.removed:
+        after.pop(key, None)
+    hosts = {item.host for item in after.values() if isinstance(item, Port)}
+    if len(hosts) < 2:
+        return
+    facts = [fact for host in hosts for fact in store.statuses(host).items()]
+    proven = proven_paths(dict(facts))
+    known = set(misfits(_spread(stored.values()), proven))
+    found = dict.fromkeys(m for m in misfits(_spread(after.values()), proven) if m not in known)
+    if found:
+        raise ConflictError("\n".join(f"{misfit}; lower `mtu` of the network" for misfit in found))
+
+
+def _spread(objects: Iterable[AnyResource]) -> Spread:
+    spread = Spread({}, {}, [])
+    for item in objects:
+        if isinstance(item, Network):
+            spread.networks[item.id] = (item.name, item.mtu)
+        elif isinstance(item, Port):
+            spread.hosts.setdefault(item.network_id, set()).add(item.host)
+        elif isinstance(item, Router):
+            spread.routers.append([interface.network_id for interface in item.interfaces])
+    return spread
 
 
 def commit(store: Store, decide: Callable[[], Wanted]) -> tuple[Wanted, int]:

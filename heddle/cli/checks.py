@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from heddle.agent.client import agent_pid
+from heddle.cli.paths import path_problems, paths_of
 from heddle.cli.policy import troubles
 from heddle.cli.view import View
 from heddle.errors import KernelError, RequestError, StoreError
@@ -40,6 +41,7 @@ class State(StrEnum):
     MISSING = "missing"
     UNKNOWN = "unknown"
     FULL = "full"
+    BROKEN = "broken"
 
 
 class Finding(NamedTuple):
@@ -233,6 +235,22 @@ def _etcd(health: Health) -> Finding:
     return Finding("store", State.OK, detail)
 
 
+def _paths() -> Finding:
+    if os.geteuid() != 0:
+        return Finding("paths", State.UNKNOWN, _AS_ROOT)
+    try:
+        view = View()
+    except StoreError as error:
+        return Finding("paths", State.UNKNOWN, str(error))
+    unreachable = [path["host"] for path in paths_of(view) if path["state"] == "unreachable"]
+    problems = [f"host {host} is not reached" for host in unreachable] + path_problems(view)
+    if problems:
+        remedy = "mend the underlay, or lower `mtu` of the network; `heddle show paths` has more"
+        return Finding("paths", State.BROKEN, "; ".join(problems), remedy)
+    count = len(paths_of(view))
+    return Finding("paths", State.OK, f"{count} other hosts" if count else "no other host")
+
+
 CHECKS: tuple[Callable[[], Finding], ...] = (
     _root,
     _kernel,
@@ -251,4 +269,5 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _agent,
     _store,
     _flow_table,
+    _paths,
 )

@@ -13,8 +13,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
         "Check what this kernel and machine can do, and say what to do about what is missing.\n"
-        "Changes nothing. Without root it checks what it can. Exit code 1: something is missing\n"
-        "or full.",
+        "Changes nothing. Without root it checks what it can. Exit code 1: something is missing,\n"
+        "full or broken.",
         ("heddle doctor", "a table of checks"),
         ("heddle doctor --json", "for programs"),
     )
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         rows = [(f.name, f.state, f.detail) for f in findings]
         print(render(("check", "state", "detail"), rows))
         _print_remedies(findings)
-    return 1 if any(f.state in (State.MISSING, State.FULL) for f in findings) else 0
+    return 1 if any(f.state in (State.MISSING, State.FULL, State.BROKEN) for f in findings) else 0
 
 
 def _print_remedies(findings: list[Finding]) -> None:

@@ -62,6 +62,8 @@ ended without a word.
 flow table has left free, and no more than `connections` of its NIC. What counts packets and
 connections is for root; other users see `-` there.
 
+`heddle show paths` is explained in [paths.md](paths.md).
+
 `heddle show flows` has each connection once, with packets and bytes of the opener and, behind the
 `+`, of the other side, and the rules by which each end lets it pass. Where both ends keep no state
 (a stateless group, no port security), each direction stands for itself and is `untracked`. An end

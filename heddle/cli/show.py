@@ -8,6 +8,7 @@ from typing import Any
 from heddle.agent.client import agent_pid
 from heddle.cli.columns import COLUMNS, life_words
 from heddle.cli.options import add_json, describe
+from heddle.cli.paths import path_lines, path_problems, paths_of, show_paths
 from heddle.cli.policy import (
     address_group_details,
     brief,
@@ -38,7 +39,7 @@ _STORED = {
     "machine": "machine",
     "port": "port",
 }
-KINDS = ("agent", *_STORED, "flow")
+KINDS = ("agent", *_STORED, "flow", "path")
 _WORDS = {word: kind for kind in KINDS for word in (kind, kind if kind == "qos" else kind + "s")}
 _DETAILS = {
     "address-group": address_group_details,
@@ -59,13 +60,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ("heddle show security-group web", "its rules and members"),
         ("heddle show flows vm0", "the connections of vm0, and the rules that allow them"),
         ("heddle show flows --port vm0:1 --json", "those of its second NIC, for programs"),
+        ("heddle show paths", "how this host reaches the others"),
         ("heddle show agent --json", "repairs and errors of the agent, for programs"),
     )
     parser.add_argument(
         "kind", nargs="?", choices=_WORDS, metavar="KIND", help=", ".join(KINDS) + " (or plural)"
     )
     parser.add_argument(
-        "name", nargs="?", metavar="NAME", help="name, id or beginning of the id; of flows the port"
+        "name",
+        nargs="?",
+        metavar="NAME",
+        help="name, id or beginning of the id; of flows the port, of paths the host",
     )
     parser.add_argument("--port", metavar="PORT", help="of flows: those of MACHINE or MACHINE:NIC")
     add_json(parser)
@@ -84,6 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
         from heddle.cli.flows import show_flows  # the rest works without libbpf
 
         show_flows(view, arguments.port or name, as_json=arguments.json)
+    elif kind == "path":
+        show_paths(view, name, as_json=arguments.json)
     elif name:
         details = _told(view, kind, view.find(_STORED[kind], name))
         print(render_json(details) if arguments.json else _details(brief(details)))
@@ -136,7 +143,8 @@ def _overview(view: View) -> str:
         return "nothing is wanted on this host; `heddle up FILE` begins"
     kinds = ("host", "network", "router", "machine")
     parts = [_table(view, kind) for kind in kinds if view.of_kind(kind)]
-    return "\n\n".join([*parts, "\n".join([_agent_line(_agent_fact(view)), *_flow_lines(view)])])
+    lines = [_agent_line(_agent_fact(view)), *path_lines(view), *_flow_lines(view)]
+    return "\n\n".join([*parts, "\n".join(lines)])
 
 
 def _flow_lines(view: View) -> list[str]:
@@ -148,7 +156,12 @@ def _flow_lines(view: View) -> list[str]:
 
 
 def _overview_json(view: View) -> str:
-    overview: dict[str, Any] = {"agent": _agent_fact(view), "flow_table": _flow_table(view)}
+    overview: dict[str, Any] = {
+        "agent": _agent_fact(view),
+        "flow_table": _flow_table(view),
+        "paths": paths_of(view),
+        "path_problems": path_problems(view),
+    }
     for kind, stored in _STORED.items():
         plural = "qos_policies" if kind == "qos" else stored + "s"
         overview[plural] = _all(view, kind)

@@ -64,7 +64,7 @@ CATALOGUE: dict[str, Line] = {
         "guests of one network are told different MTUs, by DHCP, RA, their link, or ICMP errors "
         "from a path that carries less",
         _ASK + ", and compares links, tables and proven paths with the network's MTU",
-        _RESTART + "; of a path: mend the underlay, or lower `mtu` of the network",
+        _RESTART + "; of a path (`heddle show paths`): mend the underlay, or lower `mtu`",
     ),
     "link-filter": Line(
         "our program is not the first at the ingress of a link, so that frames from guests or "

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from packet_tunnel import FOREIGN, HERE, NEAR, SIX, STRANGE_VTEPS, Host, Tunnel
+from packet_tunnel import FOREIGN, FORWARDED_ONCE, HERE, NEAR, SIX, STRANGE_VTEPS, Host, Tunnel
 from packet_world import mapped
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
@@ -32,7 +32,8 @@ def vni(tunnel: Tunnel) -> int:
 @pytest.mark.parametrize("size", [64, 1444])
 @HOSTS
 def test_a_request_is_answered_in_its_size(tunnel: Tunnel, host: Host, size: int) -> None:
-    tunnel.write(host, vni(tunnel), probe(tunnel, "PROBE_REQUEST", size))
+    question = probe(tunnel, "PROBE_REQUEST", size, host=host.number)
+    tunnel.write(host, vni(tunnel), question)
     answer = probe(tunnel, "PROBE_REPLY", size, host=HERE)
     tunnel.carries(host, vni(tunnel), answer, dont_fragment=True)
     assert tunnel.board.events.consume() == []
@@ -41,9 +42,18 @@ def test_a_request_is_answered_in_its_size(tunnel: Tunnel, host: Host, size: int
 def test_the_answer_takes_the_way_of_the_question(tunnel: Tunnel) -> None:
     """Directly, even while packets for the host go through a relay."""
     other = Host(4, "10.99.0.4")
-    tunnel.write(other, vni(tunnel), probe(tunnel, "PROBE_REQUEST", 100))
+    tunnel.write(other, vni(tunnel), probe(tunnel, "PROBE_REQUEST", 100, host=other.number))
     answer = probe(tunnel, "PROBE_REPLY", 100, host=HERE)
     tunnel.carries(other, vni(tunnel), answer, dont_fragment=True)
+
+
+def test_the_answer_through_a_relay_is_for_who_asked(tunnel: Tunnel) -> None:
+    """The way there is the way back, whatever this host knows of the asker's own."""
+    asker = Host(4, "10.99.0.4")
+    question = probe(tunnel, "PROBE_REQUEST", 100, host=asker.number)
+    tunnel.write(NEAR, vni(tunnel), question, number=HERE, bits=FORWARDED_ONCE)
+    answer = probe(tunnel, "PROBE_REPLY", 100, host=HERE)
+    tunnel.carries(NEAR, vni(tunnel), answer, number=asker.number, dont_fragment=True)
 
 
 @HOSTS
@@ -81,4 +91,12 @@ def test_a_probe_for_another_host_is_relayed(tunnel: Tunnel) -> None:
     """So that the way through a relay can be probed as well."""
     frame = probe(tunnel, "PROBE_REQUEST", 100)
     tunnel.write(NEAR, vni(tunnel), frame, number=SIX.number)
-    tunnel.carries(SIX, vni(tunnel), frame, number=SIX.number, bits=0x08)
+    tunnel.carries(SIX, vni(tunnel), frame, number=SIX.number, bits=FORWARDED_ONCE)
+
+
+def test_a_relayed_probe_is_not_fragmented(tunnel: Tunnel) -> None:
+    frame = probe(tunnel, "PROBE_REQUEST", 100)
+    tunnel.write(SIX, vni(tunnel), frame, number=NEAR.number)
+    tunnel.carries(
+        NEAR, vni(tunnel), frame, number=NEAR.number, bits=FORWARDED_ONCE, dont_fragment=True
+    )

@@ -33,6 +33,9 @@ class Stub:
     def describe(self) -> dict[str, Any]:
         return {"revision": 7}
 
+    def paths(self) -> dict[str, Any]:
+        return {"host": "h1", "paths": []}
+
     def reconcile(self) -> int:
         self.asked.append("reconcile")
         return 3

@@ -14,6 +14,7 @@ import pytest
 
 from heddle.agent import loop
 from heddle.agent.loop import Agent, Parts
+from heddle.agent.prober import Prober
 from heddle.applier.applier import Applier
 from heddle.applier.fake import FakeKernel
 from heddle.compiler.fragment import UNLIMITED
@@ -79,6 +80,24 @@ class StubSource:
         self._outside.close()
 
 
+class NoFrames:
+    """There is no other host to probe."""
+
+    def request(self, host: int, sequence: int, size: int, relay_to: int = 0) -> bytes:
+        raise AssertionError
+
+
+class NoSender:
+    def __init__(self, vtep: str) -> None:
+        raise AssertionError(vtep)
+
+    def send(self, payload: bytes, address: str, port: int) -> bool:
+        raise AssertionError
+
+    def close(self) -> None:
+        raise AssertionError
+
+
 class Host:
     """A host's store and kernel, which outlive its agents."""
 
@@ -104,6 +123,7 @@ class Host:
             notifications=self.notifications,  # type: ignore[arg-type]
             send=lambda device, frame: None,
             index_of=self.index_of,
+            prober=Prober(NoFrames(), NoSender, self._folder / "paths.json"),
         )
         agent = Agent(HOST, parts, self._folder / "agent.sock")
         running = asyncio.create_task(agent.run())
