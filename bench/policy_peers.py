@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bench import peers, private
+from bench import openvswitch, peers, private
 from bench.commands import run
 from bench.peers import DEVICE, Pair, run_in
 
@@ -30,11 +30,6 @@ table ip guard {{
 }}
 """
 
-_OVS_FOLDER = private.ROOT / "openvswitch"
-_OVS_ENVIRONMENT = {
-    name: str(_OVS_FOLDER) for name in ("OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR", "OVS_SYSCONFDIR")
-}
-_OVS_SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 _OVS_GATEWAY_MAC = "02:00:00:00:00:01"
 # Known connections pass, others need a rule; then a route, written by hand as a
 # controller would write it.
@@ -72,38 +67,20 @@ def dashed(ports: range) -> str:
 
 
 def open_vswitch() -> tuple[Pair, int]:
-    """Two subnets, routed by Open vSwitch in user space, and its process id. It
-    runs in a folder of its own and ends with the private host at the latest."""
+    """Two subnets, routed by Open vSwitch in user space, and its process id."""
     switch = peers.add_namespace("vswitch")
     sender, receiver = _attach_to_ovs(switch, 1), _attach_to_ovs(switch, 2)
-    pid = _start_ovs(switch)
-    _vsctl("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev")
-    _vsctl("set-fail-mode", "br0", "secure")
+    vswitch = openvswitch.start(private.ROOT / "openvswitch", switch)
+    vswitch.add_bridge("br0")
+    vswitch.vsctl("set-fail-mode", "br0", "secure")
     for number, name in enumerate((sender, receiver), 1):
-        _vsctl("add-port", "br0", name, "--", "set", "interface", name, f"ofport_request={number}")
+        port = ("set", "interface", name, f"ofport_request={number}")
+        vswitch.vsctl("add-port", "br0", name, "--", *port)
     flows = "\n".join([*_OVS_FLOWS.splitlines(), *_new_flows(), *map(_route_flow, (1, 2))])
-    _ovs("ovs-ofctl", "add-flows", "br0", "-", stdin=flows)
+    vswitch.add_flows("br0", flows)
     name = "Open vSwitch, user space"
-    return Pair(name, sender, receiver, switch, "10.87.1.2", "10.87.2.2").check(), pid
-
-
-def _start_ovs(switch: str) -> int:
-    """The process id of ovs-vswitchd, up and configured."""
-    _OVS_FOLDER.mkdir()
-    _ovs("ovsdb-tool", "create", str(_OVS_FOLDER / "conf.db"), _OVS_SCHEMA)
-    _ovs("ovsdb-server", f"--remote=punix:{_OVS_FOLDER}/db.sock", "--pidfile", "--detach")
-    _vsctl("--no-wait", "init")
-    daemon = ("ovs-vswitchd", "--pidfile", "--detach", "--log-file")
-    _ovs("ip", "netns", "exec", switch, *daemon)
-    return int((_OVS_FOLDER / "ovs-vswitchd.pid").read_text())
-
-
-def _ovs(*argv: str, stdin: str | None = None) -> str:
-    return run(*argv, env=_OVS_ENVIRONMENT, stdin=stdin)
-
-
-def _vsctl(*arguments: str) -> None:
-    _ovs("ovs-vsctl", "--timeout=20", *arguments)
+    pair = Pair(name, sender, receiver, switch, "10.87.1.2", "10.87.2.2")
+    return pair.check(), vswitch.pid
 
 
 def _attach_to_ovs(switch: str, number: int) -> str:

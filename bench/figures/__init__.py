@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from bench.figures import (
+    cluster_frames,
+    cluster_ladder,
+    cluster_tcp,
     frames,
     hotpath,
     ping,
@@ -22,6 +25,7 @@ from bench.report import Figure
 
 SUITES: dict[str, tuple[Figure, ...]] = {
     "local": (tcp.FIGURE, frames.FIGURE, ping.FIGURE, vms.FIGURE, scale.FIGURE),
+    "cluster": (cluster_tcp.FIGURE, cluster_frames.FIGURE, cluster_ladder.FIGURE),
     "hotpath": (hotpath.FIGURE,),
     "policy": (
         policy_frames.FIGURE,

@@ -30,8 +30,9 @@ def measure() -> Measured:
     return Measured(values, "ns per frame", medians(samples))
 
 
-def _meter(pair: Pair) -> Callable[[], float]:
-    settings = {
+def frame_settings(pair: Pair, milliseconds: int) -> dict[str, object]:
+    """Of the meter of that name: frames from one end of a pair to the other."""
+    return {
         "switch_netns": netns_path(pair.switch),
         "switch_device": pair.host_device,
         "sender_netns": netns_path(pair.sender),
@@ -44,8 +45,12 @@ def _meter(pair: Pair) -> Callable[[], float]:
         "length": LENGTH,
         "cpu": CPU,
         "softirqd_schedstat": private.ksoftirqd_schedstat(CPU),
-        "milliseconds": MILLISECONDS,
+        "milliseconds": milliseconds,
     }
+
+
+def _meter(pair: Pair) -> Callable[[], float]:
+    settings = frame_settings(pair, MILLISECONDS)
     return lambda: ns_per_frame("frames", **settings)
 
 

@@ -19,7 +19,7 @@ CONGESTION_CONTROL = "cubic"  # BBR paces itself by what it measured, which adds
 
 def measure() -> Measured:
     pairs = (product.container_pair(), peers.joined_veths(), peers.ip_forwarding())
-    samples = interleave({pair.name: _stream(pair) for pair in pairs}, ROUNDS)
+    samples = interleave({pair.name: stream(pair) for pair in pairs}, ROUNDS)
     heddle, veths, forwarding = (samples[pair.name] for pair in pairs)
     values = {
         "tcp-of-joined-veths": ratio(heddle, veths),
@@ -28,7 +28,7 @@ def measure() -> Measured:
     return Measured(values, "Gbit/s", medians(samples))
 
 
-def _stream(pair: Pair) -> Callable[[], float]:
+def stream(pair: Pair) -> Callable[[], float]:
     """Gbit/s that the receiver got."""
     settings = {
         "sender_netns": netns_path(pair.sender),

@@ -4,7 +4,9 @@ variables, answering with one line of JSON (each source says which)."""
 from __future__ import annotations
 
 import json
+import os
 import platform
+import subprocess
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +24,14 @@ def meter(name: str, **settings: object) -> dict[str, int]:
     environment = {key.upper(): str(value) for key, value in settings.items()}
     answer = run(str(_program(name)), env={"PROGRAMS": str(_programs(name)), **environment})
     return {key: int(value) for key, value in json.loads(answer).items()}
+
+
+def start_meter(name: str, **settings: object) -> subprocess.Popen[str]:
+    """The same for one that runs until it is ended, and says so when it is ready."""
+    environment = {key.upper(): str(value) for key, value in settings.items()}
+    return subprocess.Popen(
+        [_program(name)], env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
+    )
 
 
 def ns_per_frame(name: str, **settings: object) -> float:
