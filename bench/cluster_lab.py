@@ -55,13 +55,18 @@ def start() -> tuple[Pair, Pair]:
     return across.check(), inside.check()
 
 
+def root_of(host: str) -> Path:
+    """HEDDLE_ROOT of a host."""
+    return LabFolder(LAB).root(host)
+
+
 def vtep_of(host: str) -> str:
     return plan_of(LabFolder(LAB)).host(host).vtep
 
 
 def _borrow_container(host: str, machine: str) -> str:
     """Name a container's namespace, which its host knows, on the private host."""
-    pid = int((LabFolder(LAB).root(host) / "run/heddle/agent.pid").read_text())
+    pid = int((root_of(host) / "run/heddle/agent.pid").read_text())
     name = f"{host}-{machine}"
     _name_namespace(name, Path(f"/proc/{pid}/root/run/netns/{namespace_name(machine)}"))
     return name

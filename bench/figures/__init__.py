@@ -6,6 +6,7 @@ from bench.figures import (
     cluster_frames,
     cluster_ladder,
     cluster_tcp,
+    cluster_vms,
     frames,
     hotpath,
     ping,
@@ -25,7 +26,12 @@ from bench.report import Figure
 
 SUITES: dict[str, tuple[Figure, ...]] = {
     "local": (tcp.FIGURE, frames.FIGURE, ping.FIGURE, vms.FIGURE, scale.FIGURE),
-    "cluster": (cluster_tcp.FIGURE, cluster_frames.FIGURE, cluster_ladder.FIGURE),
+    "cluster": (
+        cluster_tcp.FIGURE,
+        cluster_frames.FIGURE,
+        cluster_ladder.FIGURE,
+        cluster_vms.FIGURE,
+    ),
     "hotpath": (hotpath.FIGURE,),
     "policy": (
         policy_frames.FIGURE,

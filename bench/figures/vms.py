@@ -36,12 +36,12 @@ def prepare() -> None:
 
 def measure() -> Measured:
     product.boot_vms()
-    boot_seconds = max(private.cpu_seconds(pid) for pid in _emulators())
+    boot_seconds = max(private.cpu_seconds(pid) for pid in emulators())
     for name, address in BRIDGED.items():
         _in_guest(name, "ip", "address", "add", f"{address}/24", "dev", "eth0")
     _in_guest(RECEIVER, "iperf3", "-s", "-D")
     stop_running()
-    _give_cpus()
+    give_cpus()
     taps = _Taps()
     contenders = {
         "heddle": _stream(taps.give_to_heddle, RECEIVER_IP),
@@ -84,14 +84,14 @@ def _await_ping(address: str) -> None:
             return
 
 
-def _give_cpus() -> None:
+def give_cpus() -> None:
     """A core to each of the two QEMUs, with all its threads."""
-    for cpu, pid in enumerate(_emulators()):
+    for cpu, pid in enumerate(emulators()):
         private.claim_cpus(pid)
         run("taskset", "--all-tasks", "--cpu-list", "--pid", str(cpu), str(pid))
 
 
-def _emulators() -> list[int]:
+def emulators() -> list[int]:
     """Process ids of the two QEMUs."""
     commands = Path("/proc").glob("[0-9]*/comm")
     names = {int(path.parent.name): path.read_text() for path in commands}
