@@ -34,7 +34,8 @@ def kernel_vxlan() -> Pair:
         for port in ("vx0", ends[-1]):
             run("ip", "-n", host, "link", "set", port, "master", "br0", "up")
     name = "kernel VXLAN and Linux bridge"
-    return Pair(name, *ends, KERNEL_HOSTS[0], "10.84.0.2", "10.84.0.3").check()
+    sender, receiver = ends
+    return Pair(name, sender, receiver, KERNEL_HOSTS[0], "10.84.0.2", "10.84.0.3").check()
 
 
 def vswitch_vxlan() -> VSwitchPair:
@@ -54,7 +55,8 @@ def vswitch_vxlan() -> VSwitchPair:
         ends.append(end)
         daemons.append(switch.pid)
     name = "Open vSwitch, user space, VXLAN"
-    pair = Pair(name, *ends, VSWITCH_HOSTS[0], "10.85.0.2", "10.85.0.3")
+    sender, receiver = ends
+    pair = Pair(name, sender, receiver, VSWITCH_HOSTS[0], "10.85.0.2", "10.85.0.3")
     return VSwitchPair(pair.check(), tuple(daemons))
 
 

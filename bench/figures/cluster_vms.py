@@ -26,7 +26,7 @@ _MTU = 1450
 _UDP_PORT = 9998
 _ROOT_PORTS = range(1, 20)  # of libvirt's PCI Express topology, some of them free
 _ADDRESSES = {"h1": "10.88.0.2", "h2": "10.88.0.3"}
-_RECEIVER_IP = "10.87.2.2"
+_TO = "10.87.2.2"
 
 _MACHINES = f"""\
 version: 1
@@ -39,7 +39,7 @@ security_groups:
   vms: [{{direction: from_vm}}, {{direction: to_vm}}]
 machines:
   h1-vm: {{host: h1, nics: [{{network: vms-left, security_groups: [vms]}}]}}
-  h2-vm: {{host: h2, nics: [{{network: vms-right, address: {_RECEIVER_IP}, security_groups: [vms]}}]}}
+  h2-vm: {{host: h2, nics: [{{network: vms-right, address: {_TO}, security_groups: [vms]}}]}}
 """
 
 
@@ -53,7 +53,7 @@ def measure() -> Measured:
         _plug_socket(host)
     give_cpus()
     _in_guest("h2", "iperf3", "-s", "-D")
-    ways = {"heddle": _RECEIVER_IP, "QEMU's UDP socket": _ADDRESSES["h2"]}
+    ways = {"heddle": _TO, "QEMU's UDP socket": _ADDRESSES["h2"]}
     contenders = {f"{name}, TCP": _stream(address) for name, address in ways.items()}
     contenders |= {f"{name}, UDP": _datagrams(address) for name, address in ways.items()}
     samples = interleave(contenders, ROUNDS)

@@ -7,6 +7,7 @@ others, nothing that we start leaves.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -79,8 +80,19 @@ class Space:
         options = [f"--{option}={self._path / kind}" for option, kind in _OPTIONS.items()]
         labs = self._path.parents[2]
         command = ["unshare", *options, "--propagation=private", "sh", "-ec", _BECOME_HOST, "sh"]
-        _run([*command, self.name, str(labs), str(root)], f"host {self.name}", lock)
+        self._become([*command, self.name, str(labs), str(root)], lock)
         self._ready.touch()
+
+    def _become(self, command: Sequence[str], lock: int) -> None:
+        """A mount namespace may be mounted only in an older one. Since Linux 6.18
+        its age is told by a number of which each CPU has a stock of its own, so
+        that a new one can seem older than ours: another CPU makes it younger."""
+        *others, last = sorted(os.sched_getaffinity(0))
+        for cpu in others:
+            with contextlib.suppress(OperationError):
+                _run(["taskset", "-c", str(cpu), *command], f"host {self.name}", lock)
+                return
+        _run(["taskset", "-c", str(last), *command], f"host {self.name}", lock)
 
     def entering(self, argv: Sequence[str]) -> list[str]:
         """``argv`` with what enters this space before it."""

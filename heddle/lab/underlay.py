@@ -13,6 +13,12 @@ from heddle.lab.spaces import Space
 
 NIC = "eth0"
 _SWITCH = "switch"
+# Of a kernel with br_netfilter: a switch has no firewall, and tracks nothing.
+_NO_NETFILTER = """
+for file in /proc/sys/net/bridge/bridge-nf-call-*tables; do
+    if [ -e "$file" ]; then echo 0 >"$file"; fi
+done
+"""
 _QUIET_IPV6 = "echo 1 >/proc/sys/net/ipv6/conf/{}/disable_ipv6"
 
 
@@ -21,6 +27,7 @@ def build_switch(underlay: Space, lock: int) -> None:
     if _SWITCH in _links(underlay, lock):
         return
     underlay.run(["sh", "-c", _QUIET_IPV6.format("default")], lock)
+    underlay.run(["sh", "-c", _NO_NETFILTER], lock)
     underlay.configure(
         [f"link add {_SWITCH} type bridge mcast_snooping 0", f"link set {_SWITCH} up"], lock
     )
