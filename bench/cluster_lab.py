@@ -47,9 +47,9 @@ def start() -> tuple[Pair, Pair]:
     heddle("lab", "up", str(file), "--name", LAB)
     for host in (*HOSTS, *KERNEL_HOSTS, *VSWITCH_HOSTS):
         _name_namespace(host, LabFolder(LAB).spaces / host / "net")
-    sender = _borrow_container("h1", "sender")
-    receiver = _borrow_container("h2", "receiver")
-    neighbor = _borrow_container("h1", "neighbor")
+    sender = borrow_container("h1", "sender")
+    receiver = borrow_container("h2", "receiver")
+    neighbor = borrow_container("h1", "neighbor")
     across = Pair("heddle, two hosts", sender, receiver, "h1", SENDER_IP, RECEIVER_IP)
     inside = Pair("heddle, one host", sender, neighbor, "h1", SENDER_IP, NEIGHBOR_IP)
     return across.check(), inside.check()
@@ -64,7 +64,7 @@ def vtep_of(host: str) -> str:
     return plan_of(LabFolder(LAB)).host(host).vtep
 
 
-def _borrow_container(host: str, machine: str) -> str:
+def borrow_container(host: str, machine: str) -> str:
     """Name a container's namespace, which its host knows, on the private host."""
     pid = int((root_of(host) / "run/heddle/agent.pid").read_text())
     name = f"{host}-{machine}"

@@ -22,6 +22,7 @@ _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 _VIRTIO_HEADER = bytes(10)
 _BROADCAST = b"\xff" * 6
 _ARP = 0x0806
+_IPV4 = b"\x08\x00"
 _ARP_REQUEST, _ARP_REPLY = 1, 2
 _ARP_MESSAGE = struct.Struct("!HHBBH6s4s6s4s")
 
@@ -48,6 +49,19 @@ class Guest:
         request = self._arp_request(socket.inet_aton(gateway))
         while not self._answered(request, socket.inet_aton(gateway)):
             self._pause(f"no ARP answer from {gateway}")
+
+    def await_datagram(self) -> None:
+        """Wait for a UDP datagram; BenchError when none comes."""
+        self._plug_in()
+        while not self._has_datagram():
+            self._pause("no datagram")
+
+    def _has_datagram(self) -> bool:
+        while select.select([self._tap], [], [], 0)[0]:
+            frame = os.read(self._tap, 2048)[len(_VIRTIO_HEADER) :]
+            if frame[12:14] == _IPV4 and frame[23] == socket.IPPROTO_UDP:
+                return True
+        return False
 
     def _plug_in(self) -> None:
         """Take the TAP when it is there and whoever makes it has let go of it."""

@@ -24,6 +24,11 @@ NICS_PER_MACHINE = 32
 _PROJECT = "bench"
 
 
+def another_address(number: int) -> str:
+    """Of the port that ``Plan.another`` makes."""
+    return f"10.0.0.{number + 2 + PORTS_PER_NETWORK}"
+
+
 class Plan:
     """So many ports, and what they need. ``resources`` is all of it."""
 
@@ -50,6 +55,12 @@ class Plan:
         port = self._port(self._ports + number, machine.name, 0, network=0)
         self._others += [machine, port]
         return machine, port, _gateway(0)
+
+    def another_in(self, network: int) -> tuple[Machine, Port, str]:
+        """The same in another network of the plan."""
+        machine = self._machine(f"another-in-{network}")
+        port = self._port(self._ports, machine.name, 0, network=network)
+        return machine, port, _gateway(network)
 
     def everything(self) -> Iterator[tuple[Kind, str]]:
         """What to delete to be rid of it all, in an order that intent allows."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench.figures import (
     cluster_frames,
     cluster_ladder,
+    cluster_port,
     cluster_tcp,
     cluster_vms,
     frames,
@@ -31,6 +32,7 @@ SUITES: dict[str, tuple[Figure, ...]] = {
         cluster_frames.FIGURE,
         cluster_ladder.FIGURE,
         cluster_vms.FIGURE,
+        cluster_port.FIGURE,
     ),
     "hotpath": (hotpath.FIGURE,),
     "policy": (
