@@ -20,7 +20,6 @@ from pathlib import Path
 from bench.commands import BenchError, run
 from heddle import paths
 
-TIME_LIMIT = 180.0  # seconds for one figure
 PRIORITY = -10  # niceness
 HOST = "bench"
 ROOT = Path("/run/heddle-bench")  # HEDDLE_ROOT, in the memory of the private host
@@ -31,16 +30,17 @@ _IMAGES = "HEDDLE_BENCH_IMAGES"  # environment variable: where the machine keeps
 _ENTER = ("setpriv", "--pdeathsig", "KILL", "--", "unshare", "--mount", "--net", "--pid")
 
 
-def measure_inside(figure: str) -> str:
-    """What ``python -m bench.inside FIGURE`` prints on a new private host."""
+def measure_inside(figure: str, patience: float) -> str:
+    """What ``python -m bench.inside FIGURE`` prints on a new private host; BenchError
+    when it takes longer than so many seconds."""
     command = (*_ENTER, "--fork", "--kill-child", sys.executable, "-m", "bench.inside", figure)
     images = str(paths.images_dir())
     environment = {**os.environ, "HEDDLE_ROOT": str(ROOT), "HEDDLE_HOST": HOST, _IMAGES: images}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     try:
-        output, _ = process.communicate(timeout=TIME_LIMIT)
+        output, _ = process.communicate(timeout=patience)
     except subprocess.TimeoutExpired as error:
-        raise BenchError(f"no result after {TIME_LIMIT:.0f} s") from error
+        raise BenchError(f"no result after {patience:.0f} s") from error
     finally:
         process.kill()
         process.wait()

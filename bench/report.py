@@ -51,6 +51,7 @@ class Figure:
     goals: Mapping[str, Goal]
     measure: Callable[[], Measured]  # runs on a private host
     prepare: Callable[[], None] = lambda: None  # runs on the machine before that
+    patience: float = 180.0  # seconds that it may take
 
 
 @dataclass(frozen=True, slots=True)

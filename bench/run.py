@@ -59,7 +59,9 @@ def _measure(figure: Figure) -> Outcome:
     progress(f"measuring {figure.name}: {figure.title}")
     try:
         figure.prepare()
-        return Outcome(figure, Measured(**json.loads(private.measure_inside(figure.name))))
+        return Outcome(
+            figure, Measured(**json.loads(private.measure_inside(figure.name, figure.patience)))
+        )
     except HeddleError as error:
         progress(f"{figure.name}: {error}")
         return Outcome(figure, None, str(error))

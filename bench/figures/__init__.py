@@ -6,6 +6,7 @@ from bench.figures import (
     cluster_frames,
     cluster_ladder,
     cluster_port,
+    cluster_scale,
     cluster_tcp,
     cluster_vms,
     frames,
@@ -33,6 +34,7 @@ SUITES: dict[str, tuple[Figure, ...]] = {
         cluster_ladder.FIGURE,
         cluster_vms.FIGURE,
         cluster_port.FIGURE,
+        cluster_scale.FIGURE,
     ),
     "hotpath": (hotpath.FIGURE,),
     "policy": (

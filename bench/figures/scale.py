@@ -42,10 +42,10 @@ def measure() -> Measured:
         plan = Plan(MANY)
         _rest(pid)
         load_seconds = product.load(store, plan.resources)
-        memory = _resident_megabytes(pid)
+        memory = resident_megabytes(pid)
         _rest(pid)
         many_ms = _add_one_by_one(store, plan, pid)
-        memory = max(memory, _resident_megabytes(pid))
+        memory = max(memory, resident_megabytes(pid))
         repair_seconds = _repair(plan)
     values = {
         "load-10000-ports": load_seconds,
@@ -113,7 +113,7 @@ def _rest(pid: int) -> None:
     raise BenchError(f"the agent is still busy after {QUIET_PATIENCE:.0f} s")
 
 
-def _resident_megabytes(pid: int) -> float:
+def resident_megabytes(pid: int) -> float:
     for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024 / 1e6
