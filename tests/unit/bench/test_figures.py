@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from bench.cluster_plan import ClusterPlan
 from bench.figures import SUITES, figure_named
 from bench.ports import Plan
 from bench.run import main
@@ -31,6 +32,38 @@ def test_local_has_every_figure_of_one_host() -> None:
         "agent-memory",
         "repair-among-10000",
     ]
+
+
+def test_cluster_has_every_figure_of_many_hosts() -> None:
+    values = [name for figure in SUITES["cluster"] for name in figure.goals]
+
+    assert values == [
+        "cluster-tcp-of-kernel-vxlan",
+        "cluster-tcp-of-one-host",
+        "cluster-frames-of-kernel-vxlan",
+        "cluster-frames-of-open-vswitch",
+        "ladder-tcp-of-udp-sockets",
+        "ladder-udp-of-udp-sockets",
+        "vm-tcp-of-udp-socket",
+        "vm-udp-of-udp-socket",
+        "new-port-first-packet",
+        "cluster-agent-memory",
+        "cluster-agent-start",
+        "cluster-agent-change",
+    ]
+
+
+def test_a_cluster_plan_places_ports_evenly() -> None:
+    plan = list(ClusterPlan(1000).resources())
+    ports = [item for item in plan if isinstance(item, Port)]
+
+    assert set(Counter(port.host for port in ports).values()) == {50}
+    assert len({(port.machine_id, port.nic) for port in ports}) == 1000
+    pairs = {(port.network_id, port.host) for port in ports}
+    assert set(Counter(network for network, _ in pairs).values()) == {2}
+    compiler = Compiler("host0")
+    compiler.update((item.kind, item.id, item) for item in plan)
+    assert compiler.errors == {}
 
 
 def test_names_are_unique() -> None:
