@@ -35,6 +35,7 @@ class Facts:
         self._followers: set[_Follower] = set()
         self._due: asyncio.Event | None = None  # set: the writer has something to do
         self._recalled = False
+        self._failing = False
         self._lock = threading.Lock()
         try:
             self._recall(store.statuses(host))
@@ -93,8 +94,11 @@ class Facts:
                     )
                     recalled()
                 await self._write_in(thread)
+                self._failing = False
         except StoreError as error:
-            log.warning("states are not stored, will retry: %s", error)
+            if not self._failing:  # once is enough, however long it takes
+                log.warning("states are not stored, will retry: %s", error)
+            self._failing = True
             await asyncio.sleep(RETRY_SECONDS)
         finally:
             self._due = None

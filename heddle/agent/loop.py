@@ -308,11 +308,9 @@ class Agent:
             except StoreError:  # who follows intent tells of that
                 await asyncio.sleep(RETRY_SECONDS)
             except ConflictError as error:
-                self._errors["registration"] = str(error)
-                self._publish()
+                self._note_error("registration", str(error))
                 await asyncio.sleep(CONFLICT_SECONDS)
-        if self._errors.pop("registration", None):
-            self._publish()
+        self._note_error("registration", "")
         await asyncio.Event().wait()
 
     async def _stay_alive(self) -> None:
@@ -320,10 +318,25 @@ class Agent:
         store, loop = self._parts.store, asyncio.get_running_loop()
         note = {"since": self._started_at, "pid": os.getpid()}
         while True:
-            with contextlib.suppress(StoreError):  # who follows intent tells of that
+            try:
                 await loop.run_in_executor(self._storing, store.beat, self._host, note)
-            self._errors.pop("alive", None)
+                self._note_error("alive", "")
+            except StoreError:  # who follows intent tells of that
+                pass
+            except ConflictError as error:
+                self._note_error("alive", str(error))
             await asyncio.sleep(BEAT_SECONDS)
+
+    def _note_error(self, task: str, error: str) -> None:
+        """What a task can't do, as `heddle show` tells it; "": it can."""
+        if self._errors.get(task, "") == error:
+            return
+        if error:
+            log.warning("%s: %s", task, error)
+            self._errors[task] = error
+        else:
+            del self._errors[task]
+        self._publish()
 
     def _settle(self, delta: HostDelta, report: Report, revision: int) -> None:
         """Record what has been carried out."""

@@ -15,7 +15,7 @@ from heddle.agent.loop import Agent
 from heddle.intent.model import Kind
 from heddle.intent.names import tap_name
 from heddle.store.etcd.client import EtcdClient
-from heddle.store.etcd.liveness import read_lives
+from heddle.store.etcd.liveness import Pulse, read_lives
 from heddle.store.etcd.store import EtcdStore
 from heddle.store.interface import Transaction
 from tests.unit.agent.test_loop import FIRST, HOST, SECOND, Host, eventually, intent
@@ -115,6 +115,19 @@ def test_an_agent_is_seen_to_be_up(host: EtcdHost) -> None:
         with closing(EtcdClient(host.cluster.settings)) as client:
             await eventually(lambda: HOST in read_lives(client))
             assert read_lives(client)[HOST].up
+
+    host.run(scenario)
+
+
+def test_a_name_that_another_machine_has_is_told(host: EtcdHost) -> None:
+    client = EtcdClient(host.cluster.settings)
+    Pulse(client, HOST, "another machine").beat({"since": "2026-01-01T00:00:00+00:00"})
+    client.close()
+
+    async def scenario(host: Any, agent: Agent) -> None:  # noqa: ANN401
+        await eventually(lambda: "alive" in agent.describe()["errors"])
+        error = agent.describe()["errors"]["alive"]
+        assert "another machine with this name is up (machine another machine" in error
 
     host.run(scenario)
 

@@ -122,8 +122,8 @@ class EtcdClient:
         self._token = ""
 
     def close(self) -> None:
+        self._closed = True  # who is trying to connect stops
         with self._lock:
-            self._closed = True
             connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
