@@ -7,6 +7,7 @@ from contextlib import closing, suppress
 from functools import partial
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 from store_places import EtcdPlace, Place, exit_code, in_child, network
@@ -15,8 +16,9 @@ from heddle.cli.change import commit, wanted_by
 from heddle.errors import ConflictError
 from heddle.intent.allocate import AddressPool
 from heddle.intent.claims import claims_of
-from heddle.intent.model import FixedIp, Kind, Port, Subnet
+from heddle.intent.model import FixedIp, Kind, Network, Port, Subnet
 from heddle.intent.topology import load_topology
+from heddle.store.etcd import journal
 from heddle.store.interface import Store, Transaction
 
 WRITERS = 6
@@ -118,6 +120,43 @@ def test_who_has_it_is_named(etcd_place: EtcdPlace, others: int) -> None:
         with pytest.raises(ConflictError, match=r"(MAC|address) .* is taken by port p1"):
             store.commit(Transaction(put=[*more, new_port("p2", "10.0.0.5")]))
         assert set(store.snapshot().objects[Kind.NETWORK]) == {"id-web"}
+
+
+def overtake(
+    etcd_place: EtcdPlace, monkeypatch: pytest.MonkeyPatch, transaction: Transaction
+) -> None:
+    """Let another commit come in before the next large one is decided."""
+    write = journal._write_journal
+    others = iter([transaction])
+
+    def overtaken(*arguments: Any) -> int:  # noqa: ANN401
+        for other in others:
+            with closing(etcd_place.open()) as store:
+                store.commit(other)
+        return write(*arguments)
+
+    monkeypatch.setattr(journal, "_write_journal", overtaken)
+
+
+def test_a_large_commit_that_is_overtaken_begins_anew(
+    etcd_place: EtcdPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [network(f"n{index}", 100 + index) for index in range(600)]
+    with closing(etcd_place.open()) as store:
+        store.commit(Transaction(put=[network("web", 5)]))
+        overtake(etcd_place, monkeypatch, Transaction(put=[network("web", 5, mtu=1400)]))
+        store.commit(Transaction(put=[*many, network("web", 5, mtu=1300)]))
+        found = store.snapshot().objects[Kind.NETWORK]["id-web"]
+        assert found.revision_number == 3
+        overtake(etcd_place, monkeypatch, Transaction(put=[network("first", 7)]))
+        with pytest.raises(ConflictError, match="VNI 7 is taken by network first"):
+            store.commit(Transaction(put=[network("late", 7), *(_changed(one) for one in many)]))
+        assert_unique(store)
+        assert "id-late" not in store.snapshot().objects[Kind.NETWORK]
+
+
+def _changed(one: Network) -> Network:
+    return one.model_copy(update={"mtu": 1200})
 
 
 def test_two_objects_of_one_commit_can_not_have_the_same(etcd_place: EtcdPlace) -> None:
