@@ -43,6 +43,7 @@ class EtcdMember:
         self.folder = folder / name
         self.name = name
         self.scheme = "http"
+        self.address = "127.0.0.1"
         self.client_port = client_port
         self.peer_url = f"http://127.0.0.1:{peer_port}"
         self.options: list[str] = []
@@ -51,11 +52,12 @@ class EtcdMember:
 
     @property
     def url(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.client_port}"
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{self.scheme}://{host}:{self.client_port}"
 
     @property
     def member(self) -> Member:
-        return Member(self.url, "127.0.0.1", self.client_port, self.scheme == "https")
+        return Member(self.url, self.address, self.client_port, self.scheme == "https")
 
     @property
     def pid(self) -> int:

@@ -93,6 +93,16 @@ def test_a_missing_certificate_is_named(guarded: EtcdCluster, tmp_path: Path) ->
         store.snapshot()
 
 
+def test_ipv6(tmp_path: Path) -> None:
+    cluster = EtcdCluster(tmp_path / "etcd" / "data")
+    cluster.members[0].address = "::1"
+    try:
+        cluster.start()
+        use(cluster.settings)
+    finally:
+        cluster.stop()
+
+
 @pytest.fixture
 def with_users(tmp_path: Path) -> Iterator[EtcdCluster]:
     cluster = EtcdCluster(tmp_path / "etcd" / "data")

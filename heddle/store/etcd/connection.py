@@ -120,11 +120,11 @@ class Connection:
 
     def open(self, path: str, metadata: Mapping[str, str], stream: Stream) -> None:
         """Begin a call; LostError when the connection is gone."""
-        scheme = "https" if self.endpoint.tls else "http"
+        scheme, _, authority = self.endpoint.url.partition("://")
         headers = {
             ":method": "POST",
             ":scheme": scheme,
-            ":authority": f"{self.endpoint.host}:{self.endpoint.port}",
+            ":authority": authority,
             ":path": path,
             "te": "trailers",
             "content-type": "application/grpc",
