@@ -49,6 +49,16 @@ class Host:
         return VTEP6 if ":" in self.vtep else VTEP4
 
     @property
+    def mac(self) -> str:
+        """In the underlay; a multicast group has its own (RFC 1112 6.4, RFC 2464 7)."""
+        address = ipaddress.ip_address(self.vtep)
+        if not address.is_multicast:
+            return PEER_MAC
+        if address.version == 6:
+            return "33:33:" + address.packed[-4:].hex(":")
+        return "01:00:5e:" + (int(address) & 0x7FFFFF).to_bytes(3, "big").hex(":")
+
+    @property
     def name(self) -> str:
         return f"host {self.number}"
 
@@ -133,7 +143,7 @@ class Tunnel:
         return actual
 
     def _outer(self, host: Host, actual: Packet, tos: int, dont_fragment: bool) -> Packet:
-        ethernet = Ether(src=OWN_MAC, dst=PEER_MAC)
+        ethernet = Ether(src=OWN_MAC, dst=host.mac)
         if ":" in host.vtep:
             return ethernet / IPv6(src=VTEP6, dst=host.vtep, tc=tos, hlim=64)
         flags = "DF" if dont_fragment else 0
@@ -144,8 +154,9 @@ class Tunnel:
 
 
 def _is_to_host(frame: bytes) -> bool:
-    """The host's own kernel may join groups at any time (MLD)."""
-    return frame[:6] == mac_bytes(PEER_MAC)
+    """Or to a group of hosts. The host's own kernel may join groups at any time
+    (IGMP, MLD)."""
+    return UDP in Ether(frame) and Ether(frame)[UDP].dport == UDP_PORT
 
 
 def vxlan(vni: int, number: int, bits: int) -> Packet:
