@@ -1,8 +1,8 @@
 """Hosts as namespaces: network, mounts and hostname of their own.
 
 A space lives as long as it is mounted under the lab's folder; no process need
-be in it. Whatever runs in it is known by its UTS namespace, which, unlike the
-others, nothing that we start leaves.
+be in it. Whatever runs in it is known by its UTS namespace, which containers
+share with their host, or by its network namespace, which libvirt and QEMU do.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 _OPTIONS = {"net": "net", "uts": "uts", "mount": "mnt"}  # of unshare, and the files' names
 _KINDS = tuple(_OPTIONS.values())
+_TELLING = ("net", "uts")  # kinds of namespaces by which processes are known
 _END_SECONDS = 20.0
 _POLL_SECONDS = 0.02
 _CLONE_NEWNET = 0x40000000
@@ -135,24 +136,21 @@ class Space:
 
     def processes(self) -> list[int]:
         """What runs in it."""
-        identity = self._identity()
-        return _processes(identity) if identity else []
+        return _processes(self._identities())
 
     def destroy(self) -> None:
         """End all processes in it, and let it go. OperationError when one stays."""
-        identity = self._identity()
-        if identity:
-            _end_all(identity, self.name)
+        _end_all(self._identities(), self.name)
         if self._path.is_dir():
             self._ready.unlink(missing_ok=True)
             for kind in _KINDS:
                 _let_go(self._path / kind)
             self._path.rmdir()
 
-    def _identity(self) -> str:
-        """What /proc/PID/ns/uts says of processes in it; empty when there is none."""
-        path = self._path / "uts"
-        return f"uts:[{path.stat().st_ino}]" if _is_mounted(path) else ""
+    def _identities(self) -> set[str]:
+        """What links under /proc/PID/ns say of processes in it."""
+        paths = {kind: self._path / kind for kind in _TELLING}
+        return {f"{k}:[{path.stat().st_ino}]" for k, path in paths.items() if _is_mounted(path)}
 
 
 def prepare(folder: Path) -> None:
@@ -198,9 +196,9 @@ def _is_mounted(path: Path) -> bool:
         return any(line.split(" ", 5)[4] == wanted for line in mounts)
 
 
-def _end_all(identity: str, name: str) -> None:
+def _end_all(identities: set[str], name: str) -> None:
     deadline = time.monotonic() + _END_SECONDS
-    while pids := _processes(identity):
+    while pids := _processes(identities):
         for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -211,17 +209,20 @@ def _end_all(identity: str, name: str) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _processes(identity: str) -> list[int]:
-    """All that are in this UTS namespace; zombies are in none."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                if os.readlink(f"/proc/{entry}/ns/uts") == identity:
-                    found.append(int(entry))
-            except OSError:
-                continue  # it has ended
-    return found
+def _processes(identities: set[str]) -> list[int]:
+    """All that are in one of these namespaces; zombies are in none."""
+    if not identities:
+        return []
+    return [int(entry) for entry in os.listdir("/proc") if _is_in(entry, identities)]
+
+
+def _is_in(entry: str, identities: set[str]) -> bool:
+    if not entry.isdigit():
+        return False
+    try:
+        return any(os.readlink(f"/proc/{entry}/ns/{kind}") in identities for kind in _TELLING)
+    except OSError:  # it has ended
+        return False
 
 
 def _run(argv: Sequence[str], what: str, lock: int, stdin: str = "") -> str:
