@@ -8,8 +8,6 @@
 #include "stages/track.h"
 
 #define RECORDS_MAX 64
-/* No epoch has this number: the rules of this host are asked by the first packet. */
-#define EPOCH_NEVER 0xffffffff
 
 struct adoption {
 	struct connection_record record;

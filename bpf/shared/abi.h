@@ -138,7 +138,8 @@ enum port_flag {
 	PORT_OPEN = 16, /* port security is off: neither guard nor security groups */
 	PORT_SHAPED_TO_VM = 32, /* its device has a qdisc that must be passed */
 	PORT_DSCP = 64, /* mark what the VM sends with port.dscp */
-	PORT_STANDBY = 128, /* its VM is being moved here: its first frame makes an event */
+	PORT_STANDBY = 128, /* its VM is being moved here: until its first frame it is elsewhere */
+	PORT_AWAY = 256, /* its VM runs elsewhere by now, or is about to */
 };
 
 enum route_kind {
@@ -217,6 +218,7 @@ struct port {
 	__u32 to_vm_packet_ns;
 	__u32 packet_burst; /* packets in a row beyond that rate */
 	__u32 connections_max; /* 0: its fair share of the flow table alone */
+	__u32 elsewhere; /* number of the host where its VM runs: PORT_STANDBY, PORT_AWAY */
 	__u8 dscp; /* 0 to 63, RFC 2474 */
 	__u8 group_count; /* 0: nothing is allowed, unless PORT_OPEN */
 	__u8 pad[2];
@@ -234,7 +236,6 @@ struct mac_key {
 struct endpoint {
 	__u32 kind; /* enum endpoint_kind */
 	__u32 target;
-	__u32 standby; /* ifindex of the port here that takes over from a remote one, 0: none */
 };
 
 /* ---- addresses: (network, IP address) -> who has it -------------------- */

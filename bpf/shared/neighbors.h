@@ -40,12 +40,9 @@ static __always_inline bool learns(__u32 network)
 	return found && found->flags & TUNNEL_LEARN;
 }
 
-/* A port that stands by has its addresses at another host until it is active. */
 static __always_inline bool is_own_neighbor(const struct packet *packet,
 					    const struct neighbor *neighbor)
 {
-	if (neighbor->kind == ENDPOINT_REMOTE)
-		return same_mac(neighbor->mac, source_mac(packet));
 	return neighbor->kind == ENDPOINT_PORT && neighbor->target == packet->key.ifindex;
 }
 

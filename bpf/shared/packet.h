@@ -315,6 +315,12 @@ static __always_inline struct port *find_port(__u32 ifindex)
 	return bpf_map_lookup_elem(&ports, &ifindex);
 }
 
+/* A port of a VM that is on its way counts as one of another host. */
+static __always_inline bool is_elsewhere(const struct port *port)
+{
+	return port->flags & (PORT_STANDBY | PORT_AWAY);
+}
+
 static __always_inline struct router_interface *find_router_interface(__u32 router, __u32 network)
 {
 	struct router_interface_key key = { .router = router, .network = network };

@@ -48,7 +48,6 @@ TABLE(epochs, BPF_MAP_TYPE_ARRAY, EPOCH_SLOTS, __u32, __u32, 0);
 TABLE(flows, BPF_MAP_TYPE_HASH, FLOWS_MAX, struct flow_key, struct flow, 0);
 TABLE(learned_addresses, BPF_MAP_TYPE_LRU_HASH, 16384, struct address_key, struct neighbor, 0);
 TABLE(learned_macs, BPF_MAP_TYPE_LRU_HASH, 16384, struct mac_key, struct endpoint, 0);
-TABLE(active_ports, BPF_MAP_TYPE_LRU_HASH, 4096, __u32, __u64, 0);
 TABLE(fragments, BPF_MAP_TYPE_LRU_HASH, 16384, struct fragment_key, struct fragment, 0);
 TABLE(usage, BPF_MAP_TYPE_ARRAY, COUNTER_SLOTS, __u32, struct port_usage, 0);
 TABLE(total_usage, BPF_MAP_TYPE_ARRAY, 1, __u32, struct port_usage, 0);

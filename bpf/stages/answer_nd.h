@@ -61,10 +61,8 @@ static __always_inline void find_owner(struct packet *packet, const __u8 *addres
 		return;
 	owner->found = true;
 	owner->is_router = endpoint->kind == ENDPOINT_ROUTER;
-	owner->is_sender = endpoint->kind == ENDPOINT_REMOTE ?
-				   same_mac(owner->mac, source_mac(packet)) :
-				   endpoint->kind == ENDPOINT_PORT &&
-					   endpoint->target == packet->key.ifindex;
+	owner->is_sender = endpoint->kind == ENDPOINT_PORT &&
+			   endpoint->target == packet->key.ifindex;
 }
 
 /* Where an answer goes: to the asker, or to all nodes when it has no address. */

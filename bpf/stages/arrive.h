@@ -94,20 +94,28 @@ __noinline int learn_arrived(struct __sk_buff *skb, struct packet *packet, int l
 
 /* ---- where to, where from ------------------------------------------------------ */
 
+static __always_inline int arrive_elsewhere(struct packet *packet, __u32 host)
+{
+	packet->to_host = host;
+	return decide_stage(packet, STAGE_SWITCH, DECISION_SWITCH_REMOTE, OUTCOME_MOVED);
+}
+
+/* A port that stands by gets it: its VM finds it waiting when it goes on here. */
 static __always_inline int arrive_at(struct packet *packet, const struct endpoint *endpoint)
 {
-	struct endpoint here = *endpoint;
+	struct port *port;
 
-	if (here.kind == ENDPOINT_REMOTE && here.standby) {
-		here.kind = ENDPOINT_PORT;
-		here.target = here.standby;
+	switch (endpoint->kind) {
+	case ENDPOINT_PORT:
+		port = find_port(endpoint->target);
+		if (port && port->flags & PORT_AWAY)
+			return arrive_elsewhere(packet, port->elsewhere);
+		aim_at_port(packet, endpoint->target);
+		return switch_to_port(packet);
+	case ENDPOINT_REMOTE:
+		return arrive_elsewhere(packet, endpoint->target);
 	}
-	if (here.kind == ENDPOINT_PORT)
-		return switch_to_port(packet, &here);
-	if (here.kind != ENDPOINT_REMOTE)
-		return drop(packet, STAGE_SWITCH, DROP_UNKNOWN_MAC);
-	packet->to_host = here.target;
-	return decide_stage(packet, STAGE_SWITCH, DECISION_SWITCH_REMOTE, OUTCOME_MOVED);
+	return drop(packet, STAGE_SWITCH, DROP_UNKNOWN_MAC);
 }
 
 static __always_inline int stage_arrive(struct __sk_buff *skb, struct packet *packet)

@@ -23,6 +23,8 @@ static __always_inline bool may_have_copy(struct flood *flood, const struct port
 {
 	struct packet *packet = flood->packet;
 
+	if (is_elsewhere(to))
+		return false; /* a VM that stands still gets no more of these than its queue holds */
 	if (!flood->is_free && !may_enter(packet, flood->next))
 		packet->drop_reason = DROP_POLICY_TO_VM;
 	else if (!may_receive(to, !flood->trace))

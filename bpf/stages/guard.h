@@ -84,8 +84,7 @@ static __always_inline bool owns_address(const struct packet *packet, const stru
 	bool has_own_mac = same_mac(source_mac(packet), port->mac);
 	struct neighbor *neighbor = find_assigned(port->network, address);
 
-	if (has_own_mac && neighbor && is_own_neighbor(packet, neighbor) &&
-	    (neighbor->kind == ENDPOINT_PORT || port->flags & PORT_STANDBY))
+	if (has_own_mac && neighbor && is_own_neighbor(packet, neighbor))
 		return true;
 	if (has_own_mac && is_link_local6(address)) {
 		__u8 own[ADDRESS_BYTES] __attribute__((aligned(4)));

@@ -80,7 +80,7 @@ static __always_inline int route_to_port(struct packet *packet, const struct nei
 	if (packet->segment_bytes > packet->mtu)
 		return drop_too_big(packet, STAGE_ROUTE);
 	aim(packet, neighbor->kind, neighbor->target);
-	if (packet->to_host && check_path(packet, STAGE_ROUTE) == OUTCOME_DROP)
+	if (is_zone(packet->to_ifindex) && check_path(packet, STAGE_ROUTE) == OUTCOME_DROP)
 		return OUTCOME_DROP;
 	copy_mac(packet->sent_macs, neighbor->mac);
 	copy_mac(packet->sent_macs + MAC_BYTES, interface->mac);

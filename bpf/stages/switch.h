@@ -51,20 +51,38 @@ static __always_inline int check_path(struct packet *packet, enum stage stage)
 	return OUTCOME_DROP;
 }
 
+static __always_inline void aim_at_port(struct packet *packet, __u32 ifindex)
+{
+	packet->to_ifindex = ifindex;
+	packet->to_host = 0;
+}
+
+static __always_inline void aim_at_host(struct packet *packet, __u32 host)
+{
+	packet->to_ifindex = zone_of(packet->network);
+	packet->to_host = host;
+}
+
 /* Take note of who gets it: a port here, or one at another host. */
 static __always_inline void aim(struct packet *packet, __u32 kind, __u32 target)
 {
-	packet->to_ifindex = kind == ENDPOINT_REMOTE ? zone_of(packet->network) : target;
-	packet->to_host = kind == ENDPOINT_REMOTE ? target : 0;
+	struct port *port = kind == ENDPOINT_PORT ? find_port(target) : NULL;
+
+	if (kind == ENDPOINT_REMOTE)
+		aim_at_host(packet, target);
+	else if (port && is_elsewhere(port))
+		aim_at_host(packet, port->elsewhere);
+	else
+		aim_at_port(packet, target);
 }
 
-static __always_inline int switch_to_port(struct packet *packet, const struct endpoint *endpoint)
+/* The packet has been aimed. */
+static __always_inline int switch_to_port(struct packet *packet)
 {
-	bool is_remote = endpoint->kind == ENDPOINT_REMOTE;
+	bool is_remote = is_zone(packet->to_ifindex);
 
-	if (!is_remote && endpoint->target == packet->key.ifindex)
+	if (packet->to_ifindex == packet->key.ifindex && !is_remote)
 		return drop(packet, STAGE_SWITCH, DROP_TO_ITSELF);
-	aim(packet, endpoint->kind, endpoint->target);
 	packet->to_network = packet->network;
 	__builtin_memcpy(packet->sent_macs, packet->macs, sizeof(packet->sent_macs));
 	if (packet->segment_bytes > packet->mtu)
@@ -115,8 +133,10 @@ static __always_inline int stage_switch(struct packet *packet)
 	endpoint = find_endpoint(packet, packet->network, mac);
 	if (!endpoint)
 		return flood_unknown(packet);
-	if (is_port(endpoint->kind))
-		return switch_to_port(packet, endpoint);
+	if (is_port(endpoint->kind)) {
+		aim(packet, endpoint->kind, endpoint->target);
+		return switch_to_port(packet);
+	}
 	if (packet->ethertype_be == BE16_ARP) /* a reply to ARP that heddle never sent */
 		return decide_stage(packet, STAGE_SWITCH, DECISION_CONSUMED, OUTCOME_CONSUMED);
 	if (endpoint->kind == ENDPOINT_SERVICE)

@@ -8,6 +8,9 @@
 #include "stages/ends.h"
 #include "stages/quote.h"
 
+/* No epoch has this number: the first packet asks the rules. */
+#define EPOCH_NEVER 0xffffffff
+
 /* Make an entry in place of whatever is in the way, which seldom is anything. */
 static __always_inline int put_entry(struct flow_key *key, struct flow_key *room,
 				     const struct flow *entry)
@@ -59,6 +62,7 @@ static __always_inline int put_connection(struct packet *packet, struct flow *fr
 	if (fresh->role == FLOW_UNTRACKED)
 		return 0;
 	fresh->role = FLOW_REPLY;
+	fresh->packets = fresh->bytes = 0;
 	fresh->other_ifindex = packet->key.ifindex;
 	reverse_key(&packet->other, &packet->key, other);
 	if (!put_entry(&packet->other, &packet->opener, fresh))
@@ -167,6 +171,103 @@ static __always_inline bool is_current(const struct flow *connection, const stru
 	       (connection->state != CONNECTION_TIME_WAIT && connection->state != CONNECTION_CLOSED);
 }
 
+/* ---- connections of VMs that move ---------------------------------------------- */
+
+/* Make the connection anew between other ends; its state and its age stay. Leaves
+ * the opener's key in the packet. */
+static __always_inline void move_ends(struct packet *packet, struct flow *connection,
+				      __u32 opener, __u32 other)
+{
+	struct port *payer = find_port(payer_of(opener, other));
+	struct scratch *space = scratch();
+	struct flow *fresh;
+
+	if (!space || !payer)
+		return;
+	fresh = (struct flow *)space->bytes;
+	__builtin_memcpy(fresh, connection, offsetof(struct flow, timer));
+	__builtin_memset(&fresh->timer, 0, sizeof(fresh->timer));
+	fresh->ifindex = 0; /* this has to be decided, too */
+	fresh->from_slot = payer->counter_slot;
+	fresh->other_ifindex = other;
+	fresh->policy_epoch = EPOCH_NEVER;
+	packet->key = packet->opener;
+	reverse_key(&packet->other, &packet->key, connection->other_ifindex);
+	end_connection(&packet->key, &packet->other);
+	packet->key.ifindex = opener;
+	put_connection(packet, fresh, bpf_ktime_get_ns());
+}
+
+/* Did an end of a connection leave that place because its VM is on its way? */
+static __always_inline bool has_left(__u32 ifindex)
+{
+	struct port *port;
+
+	if (is_zone(ifindex))
+		return true;
+	port = find_port(ifindex);
+	return !port || is_elsewhere(port);
+}
+
+/* Does it look as if one of its ends had moved, given the entry of its key? */
+static __always_inline bool shows_move(const struct packet *packet, const struct flow *flow)
+{
+	__u32 before = flow ? flow->other_ifindex : packet->key.ifindex;
+
+	if (flow && before == packet->to_ifindex)
+		return false;
+	return packet->trackable && (is_zone(before) || is_zone(packet->to_ifindex));
+}
+
+/* The entry in hand is one of the two of a connection. Its other end was known to be
+ * at one place, and now is at another. Returns whether it has moved. */
+static __always_inline bool follow(struct packet *packet, struct flow *flow, __u32 now)
+{
+	__u32 near = packet->key.ifindex;
+	struct flow *connection;
+
+	if (flow->other_ifindex == now || !has_left(flow->other_ifindex))
+		return false;
+	connection = connection_of(packet, flow);
+	if (connection)
+		move_ends(packet, connection, packet->is_reply ? now : near,
+			  packet->is_reply ? near : now);
+	return true;
+}
+
+/* An end of the packet's connection may have moved to another host or from there:
+ * then its entries follow. If it is the sender, only the receiver's entry is to be
+ * found. What comes the long way round, by the host that the receiver has left,
+ * counts as sent here. A function of its own for the sake of the stack. */
+__noinline int follow_ends(void)
+{
+	struct packet *packet = packet_in_hand();
+	bool is_receiver;
+	struct flow *flow;
+	__u32 before, now;
+
+	if (!packet)
+		return -1;
+	packet->own = packet->key;
+	flow = bpf_map_lookup_elem(&flows, &packet->key);
+	is_receiver = flow;
+	now = packet->to_ifindex;
+	if (!flow) {
+		now = packet->key.ifindex;
+		reverse_key(&packet->key, &packet->own, packet->to_ifindex);
+		flow = bpf_map_lookup_elem(&flows, &packet->key);
+	}
+	before = flow ? flow->other_ifindex : now;
+	if (flow && follow(packet, flow, now))
+		before = now;
+	packet->key = packet->own;
+	if (!is_receiver && before != now && is_zone(now)) {
+		packet->key.ifindex = before;
+		packet->trackable = false; /* the next one may come directly */
+	}
+	return 0;
+}
+
 /* The policy has changed: would the connection still be opened? */
 static __always_inline int judge_again(struct packet *packet, struct flow *connection, __u32 epoch)
 {
@@ -246,15 +347,18 @@ static __always_inline __u32 opener_epoch(const struct packet *packet)
 __noinline int judge_tracked(void)
 {
 	struct packet *packet = packet_in_hand();
-	struct flow *connection;
+	struct flow *flow, *connection;
 	int stateless, outcome;
 	__u32 epoch;
 
 	if (!packet)
 		return OUTCOME_DROP;
-	connection = packet->has_entry ?
-			     connection_of(packet, bpf_map_lookup_elem(&flows, &packet->key)) :
-			     NULL;
+	flow = packet->has_entry ? bpf_map_lookup_elem(&flows, &packet->key) : NULL;
+	if (!packet->trace && shows_move(packet, flow)) {
+		follow_ends();
+		flow = bpf_map_lookup_elem(&flows, &packet->key);
+	}
+	connection = connection_of(packet, flow);
 	if (!connection)
 		return judge_first(packet, false);
 	epoch = opener_epoch(packet);

@@ -103,13 +103,11 @@ def compile_port(view: View, port: Port) -> Fragment:
     vni = plug.network.vni
     mac = mac_bytes(port.mac)
     addresses = list(addresses_of(view, port))
-    plug = plug._replace(role=_present_role(view, port, plug.role))
-    endpoint = _endpoint(view, port, plug.role)
     rows[RowKey("ports", device)] = _port_row(view, port, plug, addresses, quality)
-    rows[RowKey("macs", MacKey(vni, mac))] = endpoint
+    rows[RowKey("macs", MacKey(vni, mac))] = EndpointRow(ENDPOINT_PORT, device)
     for address, _ in addresses:
         key = AddressKey(vni, mapped(address))
-        rows[RowKey("addresses", key)] = NeighborRow(endpoint.kind, endpoint.target, mac)
+        rows[RowKey("addresses", key)] = NeighborRow(ENDPOINT_PORT, device, mac)
     rows.update(_source_rows(view, port, device, [address for address, _ in addresses]))
     return fragment
 
@@ -126,26 +124,15 @@ def _remote_rows(view: View, port: Port) -> Iterator[tuple[RowKey, RowValue]]:
         yield key, NeighborRow(ENDPOINT_REMOTE, number, mac)
 
 
-def _present_role(view: View, port: Port, role: Role) -> Role:
-    """What this host is for the port at this moment: of a machine on its way, it is
-    told whether that runs here, before the store says so."""
+def _elsewhere(view: View, port: Port, role: Role) -> tuple[Role, int]:
+    """What this host is for the port now, and the number of the host where its
+    machine runs meanwhile. Of a machine on its way it is told where it runs."""
     presence = view.presence_of(port.machine_id) if port.migrating_to else None
-    if presence is None or role is Role.AWAY:
-        return role
-    if presence.here:
-        return Role.HOME
-    return Role.STANDBY if role is Role.STANDBY else Role.AWAY
-
-
-def _endpoint(view: View, port: Port, role: Role) -> EndpointRow:
-    """Where frames for the port go. They are sent on to the other host of a
-    migration while its machine runs there; what that sends here waits for it."""
-    device = view.device(port.id)
-    if role is Role.HOME:
-        return EndpointRow(ENDPOINT_PORT, device)
-    other = port.migrating_to if port.host == view.host else port.host
-    standby = device if role is Role.STANDBY else 0
-    return EndpointRow(ENDPOINT_REMOTE, view.host_number(other), standby)
+    if presence is not None and role is Role.STANDBY and presence.here:
+        role = Role.HOME
+    if presence is not None and role is Role.HOME and not presence.here:
+        return Role.AWAY, view.host_number(port.migrating_to)
+    return role, 0 if role is Role.HOME else view.host_number(port.host)
 
 
 def _source_rows(
@@ -200,6 +187,7 @@ def _port_row(
     stateful = dhcp6 is not None and dhcp6[1].ipv6_mode is Ipv6Mode.STATEFUL
     device = view.device(port.id)
     groups = _groups(view, port)
+    role, elsewhere = _elsewhere(view, port, plug.role)
     return PortRow(
         network=plug.network.vni,
         flags=port_flags(
@@ -210,7 +198,8 @@ def _port_row(
             is_open=not port.port_security,
             shaped=quality.is_shaped_to_vm,
             dscp=quality.dscp is not None,
-            standby=plug.role is Role.STANDBY,
+            standby=role is Role.STANDBY,
+            away=role is Role.AWAY,
         ),
         counter_slot=CounterSlot(device),
         flood_next=view.successor(port.id),
@@ -228,6 +217,7 @@ def _port_row(
         dscp=quality.dscp or 0,
         group_count=len(groups),
         groups=groups,
+        elsewhere=elsewhere,
     )
 
 

@@ -56,6 +56,7 @@ class PortRow(NamedTuple):
     dscp: int = 0
     group_count: int = 0
     groups: tuple[int, ...] = ()  # numbers of security groups; the rest of the array is zero
+    elsewhere: int = 0  # number of the host where its machine runs meanwhile
 
 
 class MacKey(NamedTuple):
@@ -66,7 +67,6 @@ class MacKey(NamedTuple):
 class EndpointRow(NamedTuple):
     kind: Symbol
     target: int | Device
-    standby: int | Device = 0
 
 
 class AddressKey(NamedTuple):

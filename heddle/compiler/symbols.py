@@ -39,6 +39,7 @@ _PORT_FLAGS = (
     "PORT_SHAPED_TO_VM",
     "PORT_DSCP",
     "PORT_STANDBY",
+    "PORT_AWAY",
 )
 
 # All ports share these few objects.
@@ -58,6 +59,7 @@ def port_flags(
     shaped: bool,
     dscp: bool,
     standby: bool,
+    away: bool,
 ) -> Symbol:
     """The bit set of ``enum port_flag``."""
-    return _PORT_FLAG_SETS[peer, dhcp4, dhcp6, ra, is_open, shaped, dscp, standby]
+    return _PORT_FLAG_SETS[peer, dhcp4, dhcp6, ra, is_open, shaped, dscp, standby, away]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 UDP_PORT = 4789
 HERE = 1  # number of this host
 VTEP4, VTEP6 = "10.99.0.1", "fd99::1"
-TABLES = ("this_host", "vteps", "tunnel_senders", "tunnel_networks", "flood_hosts", "active_ports")
+TABLES = ("this_host", "vteps", "tunnel_senders", "tunnel_networks", "flood_hosts")
 # The header's bits D and A count how often an envelope was sent on.
 FORWARDED_ONCE, FORWARDED_TWICE = 0x08, 0x40
 

@@ -121,16 +121,6 @@ def test_its_host_is_gone(tunnel: Tunnel) -> None:
     assert tunnel.dropped("DROP_NO_VTEP") == 1
 
 
-def test_a_port_that_stands_by_gets_what_is_sent_here(tunnel: Tunnel) -> None:
-    """Its row still names the other host, which sends on what comes there."""
-    standby = tunnel.board.devices["web1"].ifindex
-    put_remote(tunnel.board.world, WEB1, NEAR.number, standby=standby)
-    frame = switched(WEB6, WEB1, 4)
-    for _ in range(2):
-        tunnel.write(NEAR, WEB.vni, frame, number=HERE, bits=FORWARDED_ONCE)
-        assert tunnel.board.devices["web1"].read() == bytes(frame)
-
-
 def test_a_way_that_changed(tunnel: Tunnel) -> None:
     """The relay's row is all that says how a host is reached."""
     frame = switched(WEB8, WEB6, 4)

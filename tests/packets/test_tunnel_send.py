@@ -39,7 +39,7 @@ from scapy.packet import Packet, Raw
 from test_icmp_errors import error, too_big
 
 from heddle.datapath.trace import Envelope
-from tests.packets.conftest import TC_ACT_SHOT, Sent, Switchboard
+from tests.packets.conftest import TC_ACT_SHOT, Sent
 
 VERSIONS = (4, 6)
 BROADCAST = "ff:ff:ff:ff:ff:ff"
@@ -357,38 +357,8 @@ def test_a_host_that_left_while_the_frame_waited(tunnel: Tunnel) -> None:
     assert tunnel.board.drop_count("gate", "DROP_NO_VTEP")["packets"] == 1
 
 
-# ---- a port that is being moved here -----------------------------------------------------------
-
-
-def stand_by(board: Switchboard, nic: Nic) -> None:
-    flags = board.datapath.abi.bits("port_flag", [*nic.flags, "PORT_STANDBY"])
-    board.world.write_port(nic, flags=flags)
-    put_remote(board.world, nic, NEAR.number, standby=board.devices[nic.name].ifindex)
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_its_first_frame_is_sent_and_told_once(tunnel: Tunnel, version: int) -> None:
-    board = tunnel.board
-    stand_by(board, WEB1)
-    for _ in range(2):
-        board.devices["web1"].write(bytes(switched(WEB1, WEB2, version)))
-        assert board.devices["web2"].read() == bytes(switched(WEB1, WEB2, version))
-    kinds = [int.from_bytes(record[:4], "little") for record in board.events.consume()]
-    assert kinds == [board.world.value("EVENT_ACTIVE")]
-    ((ifindex, _),) = board.rows("active_ports")
-    assert ifindex == board.devices["web1"].ifindex
-
-
-def test_its_own_announcement_is_not_answered(tunnel: Tunnel) -> None:
-    stand_by(tunnel.board, WEB1)
-    arp = ARP(hwsrc=WEB1.mac, psrc=WEB1.ipv4, pdst=WEB1.ipv4)
-    result = tunnel.board.run("web1", Ether(src=WEB1.mac, dst=BROADCAST) / arp)
-    assert result.verdict == TC_ACT_SHOT
-    assert tunnel.board.rows("drops") == []
-
-
 def test_others_do_not_borrow_its_address(tunnel: Tunnel) -> None:
-    """A port that does not stand by has no right to a remote one's address."""
+    """A port has no right to a remote one's address."""
     frame = Ether(src=WEB1.mac, dst=WEB2.mac) / l3(4, WEB8.ipv4, WEB2.ipv4) / l4("udp", 4)
     tunnel.board.run("web1", frame)
     assert tunnel.board.drop_count("web1", "DROP_SOURCE_IP")["packets"] == 1
