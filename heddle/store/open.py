@@ -14,6 +14,7 @@ from heddle.store.reader import Reader, SqliteReader
 
 if TYPE_CHECKING:
     from heddle.store.interface import Store
+    from heddle.store.mail import Mail
 
 
 # Members elect a new leader in less; who asks wants an answer.
@@ -30,6 +31,17 @@ def open_store(settings: HostSettings | None = None) -> Store:
     from heddle.store.etcd.store import EtcdStore
 
     return EtcdStore(settings.etcd, host_name(), intent_cache_file())
+
+
+def open_mail(settings: HostSettings) -> Mail:
+    """What this host's agent and those of others write to each other."""
+    if settings.etcd is None:
+        from heddle.store.mail import NoMail
+
+        return NoMail()
+    from heddle.store.etcd.mail import EtcdMail
+
+    return EtcdMail(settings.etcd, host_name())
 
 
 def open_reader() -> Reader:

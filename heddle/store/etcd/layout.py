@@ -12,10 +12,7 @@
 ``alive/HOST``                           there as long as the agent of a host lives
 ``seen/HOST``                            left by it, so that it is known since when it does not
 ``wake/HOST``                            written to learn that a host's agent is up to date
-=======================================  =========================================
-
-Only what is below ``intent/`` is watched, and by each host its own ``wake``.
-"""
+=======================================  =================================="""
 
 from __future__ import annotations
 
@@ -31,6 +28,7 @@ JOURNALS = b"/heddle/journal/"
 STATUS = b"/heddle/status/"
 ALIVE = b"/heddle/alive/"
 SEEN = b"/heddle/seen/"
+MAIL = b"/heddle/mail/"
 SEE = "see"
 
 # Which scope has the objects of a kind, for who reads one kind alone.
@@ -114,6 +112,10 @@ def host_of(key: bytes) -> str:
 
 def wake_key(host: str) -> bytes:
     return f"{ROOT}wake/{_quoted(host)}".encode()
+
+
+def mail_prefix(host: str) -> bytes:
+    return MAIL + f"{_quoted(host)}/".encode()
 
 
 def journal_prefix(commit: str) -> bytes:
