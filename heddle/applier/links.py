@@ -56,7 +56,7 @@ _IPV6_MTU_MIN = 1280  # RFC 8200, section 5
 _AF_INET6 = 10
 
 _INFO = struct.Struct("=BBHiII")  # family, pad, type, index, flags, change
-_TX_DROPPED = struct.Struct("=56xQ")
+_DROPPED = struct.Struct("=56xQ16xQ")  # tx_dropped, rx_length_errors
 
 # The link group that a link gets when it is made. A veth can't be given its
 # alias in the same message, so this is its mark until the alias is there.
@@ -133,12 +133,19 @@ def get_all_with_statistics() -> Request:
     return Request(RTM_GETLINK, 0, _info())
 
 
-def parse_not_taken(body: bytes) -> tuple[int, int]:
-    """ifindex of a link, and how many frames it had to send but no room for: its
-    ``tx_dropped`` (struct rtnl_link_stats64)."""
+class DeviceDrops(NamedTuple):
+    """What a device dropped itself (struct rtnl_link_stats64): frames that it had no
+    room for (tx_dropped), and that were too short to take in (rx_length_errors)."""
+
+    ifindex: int
+    not_taken: int
+    too_short: int
+
+
+def parse_drops(body: bytes) -> DeviceDrops:
     _, _, _, index, _, _ = _INFO.unpack_from(body)
     statistics = attributes(body, _INFO.size).get(_IFLA_STATS64, b"")
-    return index, _TX_DROPPED.unpack_from(statistics)[0] if statistics else 0
+    return DeviceDrops(index, *(_DROPPED.unpack_from(statistics) if statistics else (0, 0)))
 
 
 def nsid_of(namespace_fd: int) -> Request:

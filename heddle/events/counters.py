@@ -3,8 +3,10 @@ readings."""
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +15,7 @@ from heddle.applier.netlink import Netlink
 from heddle.applier.shaping_kernel import read_queue_drops
 from heddle.datapath.loader import Datapath
 from heddle.events.reasons import PREFIX
+from heddle.intent.names import TUNNEL
 
 # Up to this many ports, reading their slots one by one is cheaper than the
 # whole array of counters.
@@ -90,13 +93,23 @@ def _read_queues(datapath: Datapath) -> Iterator[DropCount]:
 
 
 def _read_devices(datapath: Datapath) -> Iterator[DropCount]:
-    """What the devices of ports had no room for, as nobody takes it from them."""
+    """What the devices of ports had no room for, as nobody takes it from them, and
+    what the tunnel's found too short to hold a packet."""
     with Netlink() as netlink:
         bodies = netlink.dump(links.get_all_with_statistics())
-    ports = _slots_of_ports(datapath).keys()
-    for ifindex, packets in map(links.parse_not_taken, bodies):
-        if packets and ifindex in ports:
-            yield DropCount(ifindex, "NOT_TAKEN_TO_VM", packets, None)
+    ports, tunnel = _slots_of_ports(datapath).keys(), _tunnel_device()
+    for found in map(links.parse_drops, bodies):
+        if found.not_taken and found.ifindex in ports:
+            yield DropCount(found.ifindex, "NOT_TAKEN_TO_VM", found.not_taken, None)
+        if found.too_short and found.ifindex == tunnel:
+            yield DropCount(found.ifindex, "TUNNEL_MALFORMED", found.too_short, None)
+
+
+def _tunnel_device() -> int:
+    """ifindex of the VXLAN device; 0 without one."""
+    with suppress(OSError):
+        return socket.if_nametoindex(TUNNEL)
+    return 0
 
 
 def _slots_of_ports(datapath: Datapath) -> dict[int, int]:

@@ -196,7 +196,7 @@ REASONS: dict[str, Reason] = {
         "underlay, or at the VNI of a foreign VTEP",
     ),
     "TUNNEL_MALFORMED": Reason(
-        "headers of the packet in an envelope are cut off, or contradict each other",
+        "the packet in an envelope is cut off, or its headers contradict each other",
         "look at the frame in `heddle drops --follow`, which names the host that sent it",
     ),
     "NO_VTEP": Reason(
