@@ -13,9 +13,10 @@ from pathlib import Path
 from heddle.cli.change import Wanted, commit, print_plan, wanted_by
 from heddle.cli.progress import Progress
 from heddle.cli.table import render
-from heddle.cli.view import View, addresses
+from heddle.cli.view import View, addresses, view_with_active
 from heddle.cli.waiting import ready, wait_for
 from heddle.errors import RequestError
+from heddle.intent.hosts import host_id
 from heddle.intent.model import Kind, Machine, Port
 from heddle.intent.schema import BUILT_IN_IMAGE
 from heddle.intent.topology import Topology, load_topology
@@ -24,6 +25,7 @@ from heddle.lab.build import build, remove_hosts, space_of
 from heddle.lab.folder import CONTROL, ETCD, LabFolder, locked
 from heddle.lab.plan import MEMBERS_MAX, LabPlan, checked_name, plan_lab
 from heddle.lab.spaces import enter_network
+from heddle.store.interface import Transaction
 from heddle.store.open import open_store
 
 _OPERATOR = "lab"  # as whom the store knows us
@@ -45,13 +47,13 @@ def bring_up(file: Path, name: str, servers: int, seconds: float, progress: Prog
         build(lab, plan, lock, progress.say)
         _act_as_operator(lab)
         wanted = _apply(lab, plan, topology, progress, deadline)
-        left = {host.name for host in old.hosts} - set(wanted_hosts(plan)) if old else set()
+        left = (
+            {host.name for host in old.hosts} - {host.name for host in plan.hosts} if old else set()
+        )
         remove_hosts(lab, sorted(left), lock)
-    return _table(View(), {item.id for item in wanted.objects if isinstance(item, Port)})
-
-
-def wanted_hosts(plan: LabPlan) -> list[str]:
-    return [host.name for host in plan.hosts]
+        _forget(left)
+    ports = {item.id for item in wanted.objects if isinstance(item, Port)}
+    return _table(view_with_active(ports), ports)
 
 
 def _prepare_images(topology: Topology) -> None:
@@ -90,6 +92,14 @@ def _apply(
             hosts.socket_of(lab, host.name),
         )
     return wanted
+
+
+def _forget(left: Iterable[str]) -> None:
+    """Delete the objects of hosts whose agents are no more."""
+    ids = [(Kind.HOST, host_id(name)) for name in left]
+    if ids:
+        with closing(open_store()) as store:
+            store.commit(Transaction(delete=ids))
 
 
 def _of_host(wanted: Wanted, kind: Kind, host: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from heddle.agent.daemon import start_detached
 from heddle.cli.options import add_timeout, describe, require_root
 from heddle.cli.progress import Progress
 from heddle.cli.table import render
-from heddle.cli.view import View, addresses
+from heddle.cli.view import View, addresses, view_with_active
 from heddle.cli.waiting import ready, wait_for
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         hosts = wanted.hosts
         missing = ready(revision, machines, ports, hosts)
         wait_for(missing, progress, arguments.timeout, hosts=hosts)
-    print("\n" + _table(View(), set(ports)))
+    print("\n" + _table(view_with_active(ports), set(ports)))
     return 0
 
 

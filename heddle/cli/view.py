@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ if TYPE_CHECKING:  # only root needs the data plane
     from heddle.events.counters import DropCount
 
 Item = dict[str, Any]
+
+_SETTLED_SECONDS = 5.0
+_SETTLED_PAUSE = 0.05
 
 
 _LAST_SEEN = "this is what the agent of this host has seen last"
@@ -189,6 +193,18 @@ class View:
     def name_of(self, object_id: str) -> str:
         item = self.by_id.get(object_id)
         return item["name"] if item else object_id
+
+
+def view_with_active(ports: Iterable[str]) -> View:
+    """What there is as soon as these ports (ids) are active in it: agents write to
+    the store what they have told before. After a while, what there is by then."""
+    deadline = time.monotonic() + _SETTLED_SECONDS
+    while True:
+        view = View()
+        states = (view.statuses.get(("port", port), {}).get("state") for port in ports)
+        if all(state == "active" for state in states) or time.monotonic() > deadline:
+            return view
+        time.sleep(_SETTLED_PAUSE)
 
 
 def _grouped(items: Iterable[Item], field: str) -> dict[str, list[Item]]:

@@ -83,6 +83,7 @@ def test_a_lab_follows_its_file(empty: Cluster) -> None:
     assert lab.host("h3", "hostname").stdout == "h3\n"
     lab = empty.up(TWO)
     assert [host.name for host in lab.plan.hosts] == ["h1", "h2"]
+    assert {host["name"] for host in lab.show("host")} == {"h1", "h2"}
     assert not lab.folder.root("h3").exists()
     assert "to-h3" not in lab.cluster.run(lab.space(UNDERLAY).entering(["ip", "link"])).stdout
 
