@@ -15,7 +15,8 @@ from heddle.cli.progress import Progress
 from heddle.cli.waiting import gone, wait_for
 from heddle.errors import NotFoundError
 from heddle.intent.names import PROJECT_ORIGIN
-from heddle.paths import host_name, pin_dir
+from heddle.paths import host_name, pin_dir, settings_file
+from heddle.settings import read_settings
 from heddle.store.open import has_store
 
 if TYPE_CHECKING:
@@ -81,7 +82,11 @@ def _remove(file: Path | None, progress: Progress, timeout: float) -> tuple[list
 
 def _chooser(file: Path | None) -> Callable[[AnyResource], bool]:
     if file is None:
-        return lambda item: item.origin != _API
+        from heddle.intent.conflicts import AGENT_ORIGIN
+
+        # The hosts of a cluster, which their agents have made known, stay.
+        kept = {_API, AGENT_ORIGIN} if read_settings(settings_file()).etcd else {_API}
+        return lambda item: item.origin not in kept
     origin = str(file.resolve())
     return lambda item: item.origin == origin
 

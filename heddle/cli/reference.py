@@ -50,7 +50,8 @@ only removing objects does. `heddle down` starts an agent when none runs, to cle
 - with FILE, what it made is removed. When nothing is left, an agent that `heddle up` had started is
   stopped as well; one started as `heddle agent` stays.
 
-With the agent go the pinned program and maps, and the libvirt daemons, if heddle started them.""",
+With the agent go the pinned program and maps, and the libvirt daemons, if heddle started them. The
+hosts of a cluster stay what they are, and their agents go on.""",
     "show": """\
 States of ports: `active` (in place and plugged in), `down` (its machine is off), `error` (with what
 failed; the agent keeps trying). States of machines: `running`, `booting`, `stopped`, `error`; a

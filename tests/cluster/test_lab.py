@@ -111,6 +111,15 @@ def test_what_has_died_is_started_again(empty: Cluster) -> None:
     assert empty.heddle("lab", "list").stdout.split()[-3:] == ["h1", "h2", "-"]
 
 
+def test_down_on_a_host_empties_the_cluster_and_keeps_its_hosts(empty: Cluster) -> None:
+    lab = empty.up(TWO)
+    lab.host("h1", "heddle", "down")
+    assert lab.show("machine", host="h2") == []
+    assert {host["name"] for host in lab.show("host")} == {"h1", "h2"}
+    lab = empty.up(TWO)
+    eventually(lambda: lab.pings("h1/c1", "172.17.17.3"), "the guests to talk again")
+
+
 # ---- death -------------------------------------------------------------------
 
 
