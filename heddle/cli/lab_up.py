@@ -43,6 +43,7 @@ def bring_up(file: Path, name: str, servers: int, seconds: float, progress: Prog
     with locked(lab.name) as lock:
         old = lab.plan()
         plan = plan_lab(topology, lab.name, servers, old)
+        hosts.check_names(lab, plan)
         _prepare_images(topology)
         build(lab, plan, lock, progress.say)
         _act_as_operator(lab)

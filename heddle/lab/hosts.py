@@ -13,7 +13,7 @@ from pathlib import Path
 from heddle import paths
 from heddle.agent.client import AgentClient
 from heddle.agent.daemon import is_held
-from heddle.errors import AgentError
+from heddle.errors import AgentError, RequestError
 from heddle.lab.folder import LabFolder
 from heddle.lab.plan import LabHost, LabPlan
 from heddle.lab.spaces import Space
@@ -24,11 +24,24 @@ _SETTINGS = """\
 [store]
 etcd = [{endpoints}]
 """
+_LONGEST_SOCKET = "run/libvirt/libvirt-sock"
+_SOCKET_PATH_MAX = 107  # sun_path of unix(7), less its end
 _HOST = """\
 [host]
 vtep = "{vtep}"
 udp_port = {udp_port}
 """
+
+
+def check_names(lab: LabFolder, plan: LabPlan) -> None:
+    """RequestError when the path of a socket of a host would be too long."""
+    for host in plan.own_hosts():
+        path = lab.root(host.name) / _LONGEST_SOCKET
+        if len(os.fsencode(path)) > _SOCKET_PATH_MAX:
+            raise RequestError(
+                f"host {host.name}: {path} is too long for a socket ({_SOCKET_PATH_MAX} bytes): "
+                "give the lab (--name) or the host a shorter name"
+            )
 
 
 def write_files(lab: LabFolder, plan: LabPlan, host: LabHost) -> None:

@@ -230,6 +230,14 @@ def test_a_file_without_hosts_is_no_lab(empty: Cluster) -> None:
     assert not empty.leftovers()
 
 
+def test_names_that_are_too_long_for_sockets_are_refused(empty: Cluster) -> None:
+    file = empty.write(f"version: 1\nhosts: {{{'h' * 60}: {{}}}}\n")
+    done = empty.heddle("lab", "up", file, "--name", "lab", check=False)
+    assert done.returncode == 2
+    assert "is too long for a socket (107 bytes): give the lab (--name)" in done.stderr
+    assert not empty.leftovers()
+
+
 def test_another_underlay_wants_the_lab_down_first(shared: Running) -> None:
     file = shared.cluster.write(BARE + "underlay: {mtu: 9000}\n")
     done = shared.cluster.heddle("lab", "up", file, "--name", "lab", check=False)
