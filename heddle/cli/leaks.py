@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "nothing. Exit code 1: something leaks.",
         ("heddle leaks", "a table of what leaks, and what to do about it"),
         ("heddle leaks --seconds 60", "the same, with a longer capture"),
+        ("heddle leaks --lab", "on all hosts of the lab that is up"),
         ("heddle leaks --json", "for programs"),
     )
     parser.add_argument(
@@ -32,6 +33,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=_SECONDS,
         help=f"how long to capture (default: {_SECONDS:.0f})",
     )
+    parser.add_argument(
+        "--lab",
+        metavar="NAME",
+        nargs="?",
+        const="",
+        help="look on all hosts of this lab (default: the only one)",
+    )
     add_json(parser)
 
 
@@ -39,6 +47,17 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.seconds <= _SECONDS_MOST:
         raise RequestError(f"--seconds {arguments.seconds:g}: must be 0 to {_SECONDS_MOST:.0f}")
     require_root("heddle leaks")
+    if arguments.lab is None:
+        report = _leaks_here(arguments.seconds)
+    else:
+        from heddle.cli.leaks_lab import leaks_of_lab
+
+        report = leaks_of_lab(arguments.lab or None, arguments.seconds)
+    print(render_json(report) if arguments.json else _text(report))
+    return 1 if report["leaks"] else 0
+
+
+def _leaks_here(seconds: float) -> dict[str, Any]:
     from heddle.datapath.loader import Datapath
     from heddle.leaks.audit import audit
 
@@ -46,15 +65,11 @@ def run(arguments: argparse.Namespace) -> int:
     paths = view.statuses.get(("path", host), {}).get("paths", [])
     datapath = Datapath.open(host)
     try:
-        report = audit(view.objects, host, datapath, paths, arguments.seconds)
+        report = audit(view.objects, host, datapath, paths, seconds)
     finally:
         datapath.close()
     leaks = [_described(leak.name, leak.where, leak.detail) for leak in report.leaks]
-    if arguments.json:
-        print(render_json({"leaks": leaks, "frames": report.frames, "missed": report.missed}))
-    else:
-        _print(leaks, report.frames, report.missed)
-    return 1 if leaks else 0
+    return {"leaks": leaks, "frames": report.frames, "missed": report.missed}
 
 
 def _described(name: str, where: str, detail: str) -> dict[str, Any]:
@@ -70,13 +85,16 @@ def _described(name: str, where: str, detail: str) -> dict[str, Any]:
     }
 
 
-def _print(leaks: list[dict[str, Any]], frames: int, missed: int) -> None:
-    if leaks:
-        print(render(("leak", "where", "detail"), [tuple(leak.values())[:3] for leak in leaks]))
-        print("\nwhat to do:")
-        for name, remedy in {leak["name"]: leak["remedy"] for leak in leaks}.items():
-            print(f"  {name}: {remedy}")
-    else:
-        print("nothing leaks")
-    too_fast = f", {missed} more passed too fast" if missed else ""
-    print(f"{frames} frames were captured{too_fast}")
+def _text(report: dict[str, Any]) -> str:
+    leaks: list[dict[str, Any]] = report["leaks"]
+    lines = [_table(leaks), "", "what to do:"] if leaks else ["nothing leaks"]
+    remedies = {leak["name"]: leak["remedy"] for leak in leaks}
+    lines += [f"  {name}: {remedy}" for name, remedy in remedies.items()]
+    too_fast = f", {report['missed']} more passed too fast" if report["missed"] else ""
+    return "\n".join([*lines, f"{report['frames']} frames were captured{too_fast}"])
+
+
+def _table(leaks: list[dict[str, Any]]) -> str:
+    columns = [name for name in ("host", "name", "where", "detail") if name in leaks[0]]
+    headers = ["leak" if name == "name" else name for name in columns]
+    return render(headers, [[leak[name] for name in columns] for leak in leaks])
