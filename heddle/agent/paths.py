@@ -19,7 +19,8 @@ from typing import NamedTuple
 from heddle.agent.pulse import Chance, Health
 from heddle.agent.ways import Probe, Way
 
-RELAYS_TRIED = 3  # at once
+RELAYS_TRIED = 8  # at once, while one is sought
+RELAYS_KEPT = 2  # when one is in use: itself, and one to go on with when it fails
 PROBES_PER_SECOND = 100.0  # of all ways together, while they are settled
 ANSWER_SECONDS = 3.0  # later answers are not waited for
 
@@ -50,7 +51,6 @@ class Paths:
         answer to one's probe be taken for the answer to another's."""
         self._chance = chance
         self._peers: dict[int, _Host] = {}
-        self._reports: Mapping[int, frozenset[int]] = {}
         self._sequence = first_sequence
         self._open: dict[int, tuple[Way, Probe, float]] = {}  # by sequence
         self._order: deque[tuple[float, int]] = deque()  # of probes, oldest first
@@ -69,11 +69,6 @@ class Paths:
                 self._peers[number] = _Host(Way(number, 0, now, self._chance), now)
             self._peers[number].update(peer, peers, factor, now)
             self._queue_up(number)
-
-    def learn(self, reports: Mapping[int, frozenset[int]]) -> None:
-        """Which hosts each host says that it reaches directly. Only the order
-        in which relays are tried depends on it."""
-        self._reports = reports
 
     def resume(self, number: int, relay: int, now: float) -> None:
         """Go on with a relay that an earlier agent had chosen for a host."""
@@ -174,6 +169,12 @@ class Paths:
             if known.choice.relay == 0:
                 known.relays.clear()
             return
+        if known.is_relayed:
+            known.keep_best(RELAYS_KEPT)
+            named = known.peer.relay
+            if named in self._peers and named not in known.relays:
+                known.try_relay(Way(number, named, now, self._chance), now)
+            return
         failed = [r for r, way in known.relays.items() if way.pulse.health is Health.DOWN]
         candidates = self._candidates(number, known)
         for relay in candidates:
@@ -192,7 +193,6 @@ class Paths:
             return (
                 known.failed_at.get(relay, 0.0),
                 relay != known.peer.relay,
-                number not in self._reports.get(relay, ()),
                 self._peers[relay].direct.pulse.round_trip or 0.0,
                 relay,
             )
@@ -235,6 +235,24 @@ class _Host:
         way.sizes.need(self.peer.needed, now)
         self.relays[way.relay] = way
 
+    @property
+    def is_relayed(self) -> bool:
+        """Whether a relay is in use, and works beyond doubt."""
+        way = self.relays.get(self.choice.relay)
+        return way is not None and way.is_up and not way.pulse.in_doubt
+
+    def keep_best(self, count: int) -> None:
+        """Give up relays but for the one in use, the named one, and the fastest."""
+
+        def badness(relay: int) -> tuple[object, ...]:
+            way = self.relays[relay]
+            round_trip = way.pulse.round_trip or 0.0
+            named = relay == self.peer.relay
+            return relay != self.choice.relay, not named, not way.is_up, round_trip
+
+        for relay in sorted(self.relays, key=badness)[count:]:
+            del self.relays[relay]
+
     def ways(self) -> Iterable[Way]:
         """The direct way and those through relays."""
         return (self.direct, *self.relays.values())
@@ -263,7 +281,8 @@ class _Host:
         if not working:
             why = "neither direct probes nor those through other hosts are answered"
             return Choice(UNREACHABLE, self.peer.relay, why)
-        if self.choice.state == RELAYED and self.choice.relay in working:
+        in_use = self.choice.relay if self.choice.state == RELAYED else 0
+        if in_use in working and (self.peer.relay not in working or in_use == self.peer.relay):
             return None
         return self._relayed(working)
 

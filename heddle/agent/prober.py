@@ -92,30 +92,10 @@ class Prober:
             del self._in_force[host]
         self._wake.set()
 
-    def learn(self, facts: Iterable[Mapping[str, Any]]) -> None:
-        """What other hosts tell about their paths (``fact``)."""
-        numbers = {site.name: number for number, site in self._sites.items()}
-        self._paths.learn(
-            {
-                numbers[fact["host"]]: frozenset(
-                    numbers[path["host"]]
-                    for path in fact["paths"]
-                    if path["state"] == DIRECT and path["host"] in numbers
-                )
-                for fact in facts
-                if fact["host"] in numbers
-            }
-        )
-
     def answered(self, sequence: int, at: float) -> None:
         """A reply came, at this time of CLOCK_MONOTONIC."""
         if self._paths.answered(sequence, at):
             self._wake.set()
-
-    @property
-    def seeks_relays(self) -> bool:
-        """Whether some host is not reached directly."""
-        return any(choice.state != DIRECT for _, choice, _ in self._paths.choices())
 
     async def run(self, carry_out: CarryOut, tell: Tell) -> None:
         """Send what is due, and pass on what changes, for ever."""
