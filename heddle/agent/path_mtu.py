@@ -7,7 +7,7 @@ Pure: time (seconds) is passed in.
 
 from __future__ import annotations
 
-TRIES = 3  # losses in a row that prove that a size does not pass
+TRIES = 4  # losses in a row that prove that a size does not pass
 TRY_SECONDS = 0.25  # between tries of one size, unless answers take longer
 CONFIRM_SECONDS = 2.0  # between proofs that the largest still passes
 RETRY_SECONDS = 5.0  # between attempts of what is needed and did not pass
@@ -81,7 +81,7 @@ class SizeSearch:
         self._continue(now)
 
     def lost(self, size: int, now: float) -> None:
-        """A probe of this size was not answered, though small ones are."""
+        """A probe of this size was not answered, though a small one after it was."""
         self._losses += 1
         if self._losses >= TRIES:
             self.refused(size, now)

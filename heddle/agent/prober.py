@@ -153,13 +153,24 @@ class Prober:
     async def _pass_on(self, carry_out: CarryOut, tell: Tell) -> None:
         changed = list(self._changed())
         if changed:
-            await carry_out(changed)
-            self._in_force.update((path.host, path) for path in changed)
+            await self._put_in_force(changed, carry_out)
             self._remember()
         fact, now = self.fact(), time.monotonic()
         if _settled(fact) != _settled(self._told) or now - self._told_at > REFRESH_SECONDS:
             self._told, self._told_at = fact, now
             tell(fact)
+
+    async def _put_in_force(self, paths: list[Path], carry_out: CarryOut) -> None:
+        """Before they are carried out: whoever compiles everything anew meanwhile
+        must know of them. What fails is tried again."""
+        self._in_force.update((path.host, path) for path in paths)
+        done = False
+        try:
+            await carry_out(paths)
+            done = True
+        finally:
+            for path in () if done else paths:
+                self._in_force.pop(path.host, None)
 
     def _changed(self) -> Iterable[Path]:
         """Paths that are others than those in force. Of a host that no probe has

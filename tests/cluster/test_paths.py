@@ -193,7 +193,7 @@ def test_mtu_is_proven(lab: Running) -> None:
 
 def test_path_that_shrinks_is_flagged_and_recovers(lab: Running) -> None:
     with narrow(lab, "h3", 1400):
-        eventually(lambda: mtu(lab, "h1", "h3") == 1350, "a smaller path", 20)
+        eventually(lambda: mtu(lab, "h1", "h3") == 1350, "a smaller path", 40)
         assert way(lab, "h1", "h3") == "direct"
         problem = (
             "network web: packets of 1450 bytes do not pass between hosts h1 and h3, whose path "
@@ -207,7 +207,7 @@ def test_path_that_shrinks_is_flagged_and_recovers(lab: Running) -> None:
         refused = lab.exec(container("h1"), *ping, check=False)
         assert "mtu = 1350" in refused.stdout + refused.stderr
         assert reaches(lab, "h1", "h3")
-    eventually(lambda: mtu(lab, "h1", "h3") == 1450, "the path as it was", 20)
+    eventually(lambda: mtu(lab, "h1", "h3") == 1450, "the path as it was", 40)
     eventually(lambda: problem not in lab.host("h1", "heddle", "show").stdout, "no flag")
     lab.exec(container("h1"), "ip", "route", "flush", "cache")
     assert lab.exec(container("h1"), *ping).returncode == 0

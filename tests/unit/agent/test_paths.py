@@ -345,7 +345,7 @@ def test_largest_size_is_found_to_the_byte() -> None:
     world = World(3)
     world.narrow(1, 2, 1450)
     world.limit_device(1, 8950)
-    world.run(10)
+    world.run(20)
     assert (world.mtu(1, 2), world.mtu(1, 3), world.mtu(3, 2)) == (1450, 8950, LARGEST)
 
 
@@ -371,6 +371,29 @@ def test_size_stays_known_while_the_path_is_broken() -> None:
     world.heal()
     world.run(5)
     assert world.mtu(1, 2) == 1450
+
+
+def direct_mtu(world: World) -> int | None:
+    """What is known of the direct way, be it in use or not."""
+    state, _ = world.path(1, 2)
+    return world.mtu(1, 2) if state == DIRECT else 1450
+
+
+def test_cuts_say_nothing_of_sizes() -> None:
+    """However often a path fails, at whatever moment, what it carries stays known."""
+    world = settled(3)
+    world.narrow(1, 2, 1450)
+    world.run(20)
+    for moment in range(60):
+        world.run(2 + moment * 0.037)
+        world.cut(1, 2)
+        for _ in range(25):
+            world.run(0.1)
+            assert direct_mtu(world) == 1450
+        world.heal()
+        for _ in range(30):
+            world.run(0.1)
+            assert direct_mtu(world) == 1450
 
 
 def test_size_of_a_relayed_path_is_that_of_its_smallest_part() -> None:
