@@ -63,7 +63,7 @@ def agent_log_file() -> Path:
 
 
 def paths_file() -> Path:
-    """Relays through which this host reaches others; for the next agent."""
+    """Relays through which this host reaches others, and shrunken paths; for the next agent."""
     return run_dir() / "paths.json"
 
 

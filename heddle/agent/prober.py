@@ -61,8 +61,8 @@ class Prober:
         self._sender: Sender | None = None
         self._sites: dict[int, Site] = {}
         self._needed = 0  # the largest MTU of a network here
-        self._remembered = _read(memory)  # host -> relay, by name
-        self._in_force = {host: _path(host, relay, 0) for host, relay in self._remembered.items()}
+        self._in_force = {path.host: path for path in _read(memory)}
+        self._remembered = {path.host: path.relay for path in self.in_force}
         self._told: dict[str, Any] = {}
         self._told_at = 0.0
         self._wake = asyncio.Event()
@@ -87,7 +87,7 @@ class Prober:
         self._paths.update(peers, now)
         for host in self._remembered.keys() & numbers.keys():
             relay = self._remembered.pop(host)
-            self._paths.resume(numbers[host], numbers.get(relay, 0), now)
+            self._paths.resume(numbers[host], numbers.get(relay or "", 0), now)
         for host in self._in_force.keys() - numbers.keys() - self._remembered.keys():
             del self._in_force[host]
         self._wake.set()
@@ -184,9 +184,13 @@ class Prober:
                     yield path
 
     def _too_small(self, number: int) -> int:
-        """The proven MTU when it is smaller than that of a network, else 0."""
+        """The proven MTU when it is smaller than that of a network, else 0. While it
+        is being found out, what was known before holds."""
         mtu = self._paths.mtu(number)
-        return mtu if mtu and mtu < self._needed else 0
+        if mtu is None:
+            before = self._in_force.get(self._sites[number].name)
+            return before.mtu if before else 0
+        return mtu if mtu < self._needed else 0
 
     def _describe(self, number: int, choice: Choice, age: float) -> dict[str, Any]:
         relay = self._sites.get(choice.relay)
@@ -203,12 +207,16 @@ class Prober:
         }
 
     def _remember(self) -> None:
-        """Keep the relays for the next agent. Without the file it would have to
-        find them again, so that failing to write it is no reason to stop."""
-        relays = {path.host: path.relay for path in self.in_force if path.relay}
+        """Keep what is out of the ordinary for the next agent. Without the file it
+        would have to find it out again, so that failing to write it is no reason to stop."""
+        odd = {
+            path.host: {"relay": path.relay, "mtu": path.mtu}
+            for path in self.in_force
+            if path.relay or path.mtu
+        }
         following = self._memory.with_suffix(".new")
         try:
-            following.write_text(json.dumps(relays))
+            following.write_text(json.dumps(odd))
             following.replace(self._memory)
         except OSError as error:
             log.warning("%s: %s", self._memory, error.strerror)
@@ -231,10 +239,9 @@ def _settled(fact: Mapping[str, Any]) -> object:
     ]
 
 
-def _read(memory: File) -> dict[str, str]:
-    """Relays by host; none when the file is not there or spoilt."""
-    with contextlib.suppress(OSError, ValueError):
-        relays = json.loads(memory.read_text())
-        if isinstance(relays, dict):
-            return {str(host): str(relay) for host, relay in relays.items()}
-    return {}
+def _read(memory: File) -> list[Path]:
+    """What the agent before remembered; nothing when the file is not there or spoilt."""
+    with contextlib.suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
+        odd = json.loads(memory.read_text())
+        return [_path(host, path["relay"], path["mtu"]) for host, path in odd.items()]
+    return []

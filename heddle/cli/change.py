@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from heddle.cli.fits import Spread, misfits, proven_paths
 from heddle.errors import ConflictError, NotFoundError
+from heddle.events.fits import Spread, misfits, proven_paths
 from heddle.intent.expand import expand
 from heddle.intent.model import AnyResource, Kind, Machine, Network, Port, Router
 from heddle.intent.plan import Plan, plan

@@ -62,7 +62,7 @@ def _leaks_here(seconds: float) -> dict[str, Any]:
     from heddle.leaks.audit import audit
 
     view, host = View(), host_name()
-    paths = view.statuses.get(("path", host), {}).get("paths", [])
+    paths = view.statuses.get(("path", host), {"paths": []})
     datapath = Datapath.open(host)
     try:
         report = audit(view.objects, host, datapath, paths, seconds)

@@ -6,18 +6,22 @@ from collections import Counter
 from typing import Any
 
 from heddle.agent.client import AgentClient
-from heddle.cli.fits import misfits, proven_paths, spread_of
 from heddle.cli.table import render, render_json
 from heddle.cli.view import Item, View
-from heddle.errors import AgentError, NotFoundError
+from heddle.errors import AgentError, NotFoundError, StoreError
+from heddle.events.fits import misfits, proven_paths, spread_of
 from heddle.paths import host_name
 
 _HEADERS = ("host", "vtep", "path", "since", "round trip", "mtu", "why")
 
 
-def show_paths(view: View, name: str | None, *, as_json: bool) -> None:
-    """The paths of a host; of this one as its agent knows them now."""
-    fact = _fact(view, name or host_name())
+def show_paths(name: str | None, *, as_json: bool) -> None:
+    """The paths of a host; of this one as its agent knows them now, be the store
+    out of reach or not."""
+    host = name or host_name()
+    live = _live(host)
+    view = _view(needed=live is None)
+    fact = live or _stored(view, host)
     if as_json:
         print(render_json(fact))
         return
@@ -25,8 +29,18 @@ def show_paths(view: View, name: str | None, *, as_json: bool) -> None:
         print(f"host {fact['host']} has no other host to reach")
         return
     print(render(_HEADERS, [_cells(path) for path in fact["paths"]]))
-    for problem in path_problems(view):
+    for problem in path_problems(view) if view else ():
         print(problem)
+
+
+def _view(*, needed: bool) -> View | None:
+    """What is stored; None when it can't be read and is not needed."""
+    try:
+        return View()
+    except StoreError:
+        if needed:
+            raise
+        return None
 
 
 def paths_of(view: View) -> list[Item]:
@@ -53,13 +67,13 @@ def path_problems(view: View) -> list[str]:
     return list(dict.fromkeys(map(str, misfits(spread, proven))))
 
 
-def _fact(view: View, host: str) -> Item:
-    fact = _live(host) or view.statuses.get(("path", host))
-    if fact is None:
-        known = sorted(name for kind, name in view.statuses if kind == "path")
-        there_is = f"known are: {', '.join(known)}" if known else "no host has other hosts to reach"
-        raise NotFoundError(f"no paths of host {host!r}; {there_is}")
-    return fact
+def _stored(view: View | None, host: str) -> Item:
+    statuses = view.statuses if view else {}
+    if ("path", host) in statuses:
+        return statuses["path", host]
+    known = sorted(name for kind, name in statuses if kind == "path")
+    there_is = f"known are: {', '.join(known)}" if known else "no host has other hosts to reach"
+    raise NotFoundError(f"no paths of host {host!r}; {there_is}")
 
 
 def _live(host: str) -> dict[str, Any] | None:

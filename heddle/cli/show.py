@@ -80,6 +80,9 @@ def run(arguments: argparse.Namespace) -> int:
     kind, name = _WORDS.get(arguments.kind), arguments.name
     if kind != "flow" and arguments.port:
         raise RequestError("--port is for `heddle show flows`")
+    if kind == "path":
+        show_paths(name, as_json=arguments.json)
+        return 0
     view = View()
     if kind is None:
         print(_overview_json(view) if arguments.json else _overview(view))
@@ -89,8 +92,6 @@ def run(arguments: argparse.Namespace) -> int:
         from heddle.cli.flows import show_flows  # the rest works without libbpf
 
         show_flows(view, arguments.port or name, as_json=arguments.json)
-    elif kind == "path":
-        show_paths(view, name, as_json=arguments.json)
     elif name:
         details = _told(view, kind, view.find(_STORED[kind], name))
         print(render_json(details) if arguments.json else _details(brief(details)))

@@ -16,7 +16,7 @@ from heddle.leaks.capture import Capture, Captured
 from heddle.leaks.catalogue import Leak
 from heddle.leaks.frames import Wire, judge_on_wire, judge_to_guest
 from heddle.leaks.guests import Guests, read_guests
-from heddle.leaks.mtu import find_in_mtu
+from heddle.leaks.mtu import find_in_mtu, find_in_paths
 from heddle.leaks.physical import HostLinks, Physical, read_links, read_physical
 from heddle.leaks.state import find_in_state
 
@@ -33,16 +33,18 @@ class Report:
 
 
 def audit(
-    objects: Sequence[Item], host: str, datapath: Datapath, paths: Iterable[Item], seconds: float
+    objects: Sequence[Item], host: str, datapath: Datapath, paths: Item, seconds: float
 ) -> Report:
-    """Look for every leak; captures for so many seconds."""
+    """Look for every leak; ``paths`` is the fact of this host's paths. Captures for so
+    many seconds."""
     capture = Capture()
     try:
         host_links = read_links()
         guests, physical = read_guests(objects, host), read_physical(host_links, objects)
         leaks = [
             *find_in_answers(guests, physical, partial(trace, datapath)),
-            *find_in_mtu(guests, host_links, datapath, paths),
+            *find_in_mtu(guests, host_links, datapath),
+            *find_in_paths(objects, host, paths),
             *find_in_state(host_links, {program.id for program in datapath.programs}),
         ]
         judge = partial(_judge, guests, physical, _wire(objects, guests, physical), host_links)

@@ -6,16 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from heddle.datapath.loader import Datapath
+from heddle.events.fits import misfits, proven_paths, spread_of
 from heddle.leaks.catalogue import Leak
 from heddle.leaks.guests import Guests
 from heddle.leaks.physical import HostLinks
 
 
-def find_in_mtu(
-    guests: Guests, host_links: HostLinks, datapath: Datapath, paths: Iterable[Mapping[str, Any]]
-) -> Iterator[Leak]:
-    """Links and their rows in the data plane; then ``paths``, facts of this host's
-    paths, across which guests get ICMP errors with a size that is not the network's."""
+def find_in_mtu(guests: Guests, host_links: HostLinks, datapath: Datapath) -> Iterator[Leak]:
+    """Links, and their rows in the data plane."""
     rows, (key_codec, codec) = datapath.table("ports"), datapath.abi.table_types("ports")
     for link in host_links.ours:
         port = guests.ports.get(link.name)
@@ -29,8 +27,13 @@ def find_in_mtu(
             if mtu != port.network.mtu:
                 detail = f"{who} {mtu}, network {port.network.name} has {port.network.mtu}"
                 yield Leak("mtu", port.label, detail)
-    needed = max((port.network.mtu for port in guests.ports.values()), default=0)
-    for path in paths:
-        if path["mtu"] and path["mtu"] < needed:
-            detail = f"only {path['mtu']} bytes pass; guests that send more are told so"
-            yield Leak("mtu", f"path to {path['host']}", detail)
+
+
+def find_in_paths(
+    objects: Iterable[Mapping[str, Any]], host: str, fact: Mapping[str, Any]
+) -> Iterator[Leak]:
+    """Paths of this host (``fact``) that carry less than a network needs: its guests
+    get ICMP errors with a size that is not the network's."""
+    for misfit in misfits(spread_of(objects), proven_paths({("path", host): fact})):
+        other = next(name for name in misfit.hosts if name != host)
+        yield Leak("mtu", f"path to {other}", str(misfit))

@@ -151,7 +151,7 @@ def test_relay_is_carried_out_and_remembered(world: World, tmp_path: File) -> No
     world.prober.meet(sites(2, 3))
     world.run(lambda: "h3" in world.paths)
     assert world.paths["h3"].relay == "h2"
-    assert ((tmp_path / "paths.json").read_text()) == '{"h3": "h2"}'
+    assert ((tmp_path / "paths.json").read_text()) == '{"h3": {"relay": "h2", "mtu": 0}}'
     relayed = [address for probe, address, _ in world.underlay.sent if probe.relay_to == 3]
     assert set(relayed) == {"198.18.0.2"}
 
@@ -164,15 +164,17 @@ def test_relay_is_carried_out_and_remembered(world: World, tmp_path: File) -> No
 
 
 def test_spoilt_memory_is_no_memory(tmp_path: File) -> None:
-    for text in ("", "[1]", "nonsense"):
+    for text in ("", "[1]", "nonsense", '{"h3": "h2"}', '{"h3": {}}'):
         (tmp_path / "paths.json").write_text(text)
         assert World(tmp_path / "paths.json").prober.in_force == []
 
 
-def test_path_that_carries_too_little_is_carried_out(world: World) -> None:
+def test_path_that_carries_too_little_is_carried_out(world: World, tmp_path: File) -> None:
     world.underlay.device_mtu = 1300
     world.prober.meet(sites(2))
     world.run(lambda: "h2" in world.paths and world.paths["h2"].mtu == 1300)
+    (remembered,) = World(tmp_path / "paths.json").prober.in_force
+    assert (remembered.host, remembered.relay, remembered.mtu) == ("h2", None, 1300)
     world.prober.meet(sites(2, mtu=1300))
     world.run(lambda: world.paths["h2"].mtu == 0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from heddle.cli.fits import Spread, misfits, proven_paths, spread_of
+from heddle.events.fits import Spread, misfits, proven_paths, spread_of
 
 SPREAD = Spread(
     {"n1": ("web", 1450), "n2": ("db", 1400)},
