@@ -105,6 +105,7 @@ def _plug_socket(host: str) -> None:
     mac = f"02:00:00:00:88:0{HOSTS.index(host)}"
     _monitor(host, "netdev_add", {"type": "dgram", "id": "socket", **ends})
     card = {"driver": "virtio-net-pci", "netdev": "socket", "id": "socket-card", "mac": mac}
+    card["addr"] = "0"  # QEMU would take another slot, in which guests don't look
     for bus in _buses():
         try:
             _monitor(host, "device_add", {**card, "bus": bus})
@@ -143,4 +144,5 @@ FIGURE = Figure(
     },
     measure,
     prepare,
+    patience=600,  # a VM's boot, and each iperf3 in it, takes seconds of an emulated CPU
 )

@@ -226,6 +226,8 @@ __noinline int deliver_to_host(struct __sk_buff *skb, struct packet *packet, str
 	if (!rewrite(skb, changes))
 		return drop(packet, STAGE_DELIVER, DROP_INTERNAL);
 	decide_stage(packet, STAGE_DELIVER, DECISION_DELIVER_TUNNEL, OUTCOME_PORT);
+	if (packet->trackable)
+		give_hash(skb, packet);
 	if (from->shaper)
 		return redirect_through_to_host(skb, from->shaper, from->counter_slot,
 						packet->to_host, packet->to_network);

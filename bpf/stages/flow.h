@@ -17,6 +17,7 @@
 #include "stages/parse.h"
 
 #define ECN_MASK 3
+#define HASH_FACTOR 0x9e3779b1 /* 2^32 / golden ratio, a prime */
 #define SHAPED_MARK_MASK 0xff000000
 #define TCP_STATE_FLAGS (TCP_FIN | TCP_SYN | TCP_RST)
 
@@ -157,9 +158,28 @@ static __always_inline int redirect_through_to_host(struct __sk_buff *skb, __u32
 	return redirect_through(skb, shaper, slot, SHAPED_TUNNEL_MARK | network);
 }
 
-static __always_inline int forward_to_host(struct __sk_buff *skb, const struct flow *flow,
-					   struct vtep *vtep)
+/* The kernel takes the source port of the envelope from the hash of the packet. A
+ * packet that has none yet gets that of its flow: the kernel would dissect it anew,
+ * and know less of fragments. */
+static __always_inline void give_hash(struct __sk_buff *skb, const struct packet *packet)
 {
+	const __u32 *words = (const __u32 *)&packet->key;
+	__u32 hash = 0;
+
+	if (skb->hash)
+		return;
+#pragma unroll
+	for (int i = 0; i < (int)(sizeof(packet->key) / sizeof(*words)); i++) {
+		hash = (hash ^ words[i]) * HASH_FACTOR;
+		hash = hash << 15 | hash >> 17; /* all bits shall count */
+	}
+	bpf_set_hash(skb, hash ? hash : 1);
+}
+
+static __always_inline int forward_to_host(struct __sk_buff *skb, const struct packet *packet,
+					   const struct flow *flow, struct vtep *vtep)
+{
+	give_hash(skb, packet);
 	if (flow->shaper)
 		return redirect_through_to_host(skb, flow->shaper, flow->from_slot, flow->host,
 						flow->to_network);
@@ -194,7 +214,7 @@ static __always_inline int forward(struct __sk_buff *skb, const struct packet *p
 	if (!rewrite(skb, changes))
 		return TC_ACT_SHOT;
 	if (vtep)
-		return forward_to_host(skb, flow, vtep);
+		return forward_to_host(skb, packet, flow, vtep);
 	if (flow->shaper)
 		return redirect_through(skb, flow->shaper, flow->from_slot,
 					SHAPED_MARK | flow->ifindex);

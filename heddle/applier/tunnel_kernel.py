@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from heddle.applier import filters, links
 from heddle.applier import tunnel_messages as messages
+from heddle.applier.ethtool import has_gro, turn_off_gro
 from heddle.applier.kernel import TunnelFact
 from heddle.applier.links import LinkInfo
 from heddle.applier.netlink import Netlink, Request
@@ -102,6 +103,7 @@ class TunnelDevice:
             "mtu": info.mtu == MTU,
             "down": info.up,
             "filter": self._is_guarded(info.ifindex),
+            "gro": not _merges(info.name),
             "groups": _groups_are_right(wanted, addresses) and self._leads_out(wanted, addresses),
             "connection tracking": self._untracked.is_right(wanted.udp_port),
         }
@@ -126,10 +128,12 @@ class TunnelDevice:
             self._carry_out([links.change(index, up=False)], wanted)
             self._carry_out([links.change(index, name=wanted.name)], wanted)
         self._carry_out([links.adopt(index, wanted.alias, MTU)], wanted)
-        try:
-            disable_ipv6(wanted.name)
-        except OSError as error:
-            raise KernelError(f"link {wanted.name}: turn IPv6 off: {error.strerror}") from error
+        for what, turn_off in (("IPv6", disable_ipv6), ("GRO", turn_off_gro)):
+            try:
+                turn_off(wanted.name)
+            except OSError as error:
+                reason = error.strerror
+                raise KernelError(f"link {wanted.name}: turn {what} off: {reason}") from error
         self._guard(index)
         self._carry_out([links.change(index, up=True)], wanted)
 
@@ -205,6 +209,15 @@ class TunnelDevice:
         groups = list(filter(_is_ipv6, wanted.groups))
         answers = self._netlink.read([messages.get_way(group) for group in groups])
         return all(isinstance(way, bytes) and messages.is_open_way(way, link) for way in answers)
+
+
+def _merges(link: str) -> bool:
+    """Whether packets wait there to be merged, a turn of the kernel's receive loop
+    each. What can be merged has been by the link of the underlay."""
+    try:
+        return has_gro(link)
+    except OSError:  # it has gone meanwhile
+        return True
 
 
 def _is_ipv6(address: str) -> bool:

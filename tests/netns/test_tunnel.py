@@ -133,6 +133,7 @@ DAMAGES = {
     "filter": f"tc filter delete {OF_DEVICE} ingress",
     "alias": f"ip link set {TUNNEL} alias mine",
     "mtu": f"ip link set {TUNNEL} mtu 1400",
+    "gro": f"ethtool -K {TUNNEL} gro on",
     "connection tracking": "nft delete table inet heddle",
     "groups": "ip address delete 239.0.0.7/32 dev underlay",
 }
