@@ -9,7 +9,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from heddle.errors import RequestError
 
@@ -41,6 +41,15 @@ class EtcdSettings(NamedTuple):
     key: Path | None = None
 
 
+class MigrationSettings(NamedTuple):
+    """``[migration]``. ``uri``: of another host's libvirt, with ``{host}`` for its name
+    and ``{address}`` for its underlay address. ``data``: how the memory goes."""
+
+    uri: str = "qemu+tls://{host}/system"
+    data: Literal["tunnel", "tls", "plain"] = "tunnel"
+    timeout: float = 600.0  # seconds, for the hypervisor's part
+
+
 class HostSettings(NamedTuple):
     """``capacity``: what the ports of the host may send together, in bits per
     second; 0: not said. ``vtep``: its address in the underlay; "": it has no
@@ -50,6 +59,7 @@ class HostSettings(NamedTuple):
     vtep: str = ""
     udp_port: int = _VXLAN_PORT
     etcd: EtcdSettings | None = None
+    migration: MigrationSettings = MigrationSettings()
 
 
 def read_settings(file: Path) -> HostSettings:
@@ -73,7 +83,7 @@ def read_settings(file: Path) -> HostSettings:
 
 
 def _settings(found: Mapping[str, Any], folder: Path) -> HostSettings:
-    _only(found, "", ("capacity", "host", "store"))
+    _only(found, "", ("capacity", "host", "store", "migration"))
     host, store = _table(found, "host"), _table(found, "store")
     _only(host, "host.", ("vtep", "udp_port"))
     return HostSettings(
@@ -81,7 +91,41 @@ def _settings(found: Mapping[str, Any], folder: Path) -> HostSettings:
         vtep=_value(host, "host.", "vtep", _address, ""),
         udp_port=_value(host, "host.", "udp_port", _port, _VXLAN_PORT),
         etcd=_etcd(store, folder) if store else None,
+        migration=_migration(_table(found, "migration")),
     )
+
+
+def _migration(table: Mapping[str, Any]) -> MigrationSettings:
+    _only(table, "migration.", MigrationSettings._fields)
+    defaults = MigrationSettings()
+    return MigrationSettings(
+        uri=_value(table, "migration.", "uri", _libvirt_uri, defaults.uri),
+        data=_value(table, "migration.", "data", _data_way, defaults.data),
+        timeout=_value(table, "migration.", "timeout", _seconds, defaults.timeout),
+    )
+
+
+def _libvirt_uri(value: object) -> str:
+    text = _text(value)
+    try:
+        named = text.format(host="h", address="192.0.2.1") != text
+    except (KeyError, IndexError, ValueError):
+        named = False
+    if not named:
+        raise ValueError('it must name the other host, such as "qemu+tls://{host}/system"')
+    return text
+
+
+def _data_way(value: object) -> Literal["tunnel", "tls", "plain"]:
+    if value not in ("tunnel", "tls", "plain"):
+        raise ValueError(f"{value!r} is none of tunnel, tls, plain")
+    return value
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+        raise ValueError(f"{value!r} is no number of seconds")
+    return float(value)
 
 
 def _etcd(store: Mapping[str, Any], folder: Path) -> EtcdSettings:

@@ -44,6 +44,10 @@ class Board:
         """The machines this host must have."""
         return self._specs
 
+    def machine_at(self, device: str) -> str | None:
+        """The machine that has this device, by id."""
+        return self._machine_of.get(device)
+
     def concerns_running(self, delta: HostDelta) -> bool:
         """Whether a delta not yet applied is about machines that run, should
         run or must go. Others can wait for the next regular look at machines."""

@@ -65,6 +65,7 @@ async def _run(host: str, on_demand: bool) -> None:
     from heddle.agent.probe_socket import ProbeSocket
     from heddle.agent.prober import Prober
     from heddle.agent.registration import register
+    from heddle.agent.relocation import moving_parts
     from heddle.applier.applier import Applier
     from heddle.applier.linux import LinuxKernel
     from heddle.compiler.fragment import Limits
@@ -105,6 +106,7 @@ async def _run(host: str, on_demand: bool) -> None:
             index_of=_index_of,
             register=partial(register, store, host, settings),
             prober=Prober(ProbeFrames(datapath.abi), ProbeSocket, paths_file()),
+            moving=moving_parts(host, settings, datapath, stack),
         )
         agent = Agent(host, parts, agent_socket(), on_demand=on_demand)
         loop = asyncio.get_running_loop()

@@ -18,7 +18,7 @@ from heddle.applier.applier import Applier, Report
 from heddle.compiler.fragment import Limits
 from heddle.compiler.host import Compiler
 from heddle.compiler.state import HostDelta
-from heddle.intent.model import Kind, Path
+from heddle.intent.model import Kind, Path, Presence
 from heddle.store.interface import Change, Snapshot
 
 Result = tuple[HostDelta, Report]
@@ -59,9 +59,9 @@ class KernelWork:
         errors = self._compiler.errors.items()
         return {name: text for (kind, name), text in errors if kind == Kind.HOST}
 
-    async def start(self, snapshot: Snapshot, paths: Sequence[Path] = ()) -> Result:
-        """Compile everything anew, with what is known of the paths to other hosts,
-        and make the kernel match."""
+    async def start(self, snapshot: Snapshot, facts: Sequence[Path | Presence] = ()) -> Result:
+        """Compile everything anew, with what is known of the paths to other hosts
+        and of machines on their way, and make the kernel match."""
 
         def job() -> Result:
             self._compiler = Compiler(self._host, self._limits)
@@ -70,7 +70,7 @@ class KernelWork:
                 for kind, objects in snapshot.objects.items()
                 for name, value in objects.items()
             )
-            known = ((path.kind, path.id, path) for path in paths)
+            known = ((fact.kind, fact.id, fact) for fact in facts)
             delta = self._compiler.update(chain(stored, known))
             return delta, self._applier.synchronize(self._compiler.state)
 

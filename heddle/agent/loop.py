@@ -45,6 +45,7 @@ from heddle.agent.kernelwork import KernelWork
 from heddle.agent.memory import give_back
 from heddle.agent.notifications import LinkNotifications
 from heddle.agent.prober import Prober
+from heddle.agent.relocation import Desk, MovingParts, Relocation
 from heddle.agent.sites import Sites
 from heddle.applier.applier import Applier, Report
 from heddle.compiler.fragment import Limits
@@ -52,9 +53,9 @@ from heddle.compiler.state import HostDelta, MachineSpec
 from heddle.errors import ConflictError, StoreError
 from heddle.events.drops import DropEvent
 from heddle.events.records import Event
-from heddle.events.tunnel import ProbeEvent
+from heddle.events.tunnel import ActiveEvent, ProbeEvent
 from heddle.hypervisor.machines import MachineStatus
-from heddle.intent.model import Kind
+from heddle.intent.model import Kind, Presence
 from heddle.intent.model import Path as HostPath
 from heddle.store.interface import Batch, Change, Outage, Snapshot, Store
 
@@ -84,6 +85,10 @@ class Machines(Protocol):
         """Let the next ``reconcile`` try at once what failed before."""
         ...
 
+    def definition(self, spec: MachineSpec) -> str:
+        """What the hypervisor must be told of a VM that comes from another host."""
+        ...
+
 
 class DropRecords(Protocol):
     """The data plane's ring buffer."""
@@ -108,6 +113,7 @@ class Parts:
     index_of: Callable[[str], int | None]  # device -> ifindex
     prober: Prober
     register: Callable[[], None] = lambda: None  # makes the host known to others; may block
+    moving: MovingParts | None = None  # None: VMs of this host stay
 
 
 class Agent:
@@ -138,6 +144,7 @@ class Agent:
         self._repaired = 0
         self._repairs: deque[dict[str, str]] = deque(maxlen=REPAIRS_KEPT)
         self._errors: dict[str, str] = {}  # by task
+        self._relocation = self._relocated(parts.moving) if parts.moving else None
 
     # ---- life ----------------------------------------------------------
 
@@ -155,6 +162,8 @@ class Agent:
             "advertise": self._advertiser.run,
             "paths": self._keep_paths,
         }
+        if self._relocation is not None:
+            works["migrations"] = self._relocation.run
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._keep(n, w), name=n) for n, w in works.items()]
@@ -263,22 +272,53 @@ class Agent:
 
     async def _start(self, snapshot: Snapshot) -> None:
         """Take over all intent."""
-        delta, report = await self._kernel.start(snapshot, self._parts.prober.in_force)
+        presences = self._relocation.presences if self._relocation is not None else []
+        known: list[HostPath | Presence] = [*self._parts.prober.in_force, *presences]
+        delta, report = await self._kernel.start(snapshot, known)
         self._board.restart()
         self._settle(delta, report, snapshot.revision)
         self._sites.restart(snapshot.objects)
         self._meet((), delta)
         self._board.forget_strangers()
         self._facts.flush()
+        if self._relocation is not None:
+            await self._relocation.restart(snapshot)
 
     async def _step(self, batch: Batch) -> None:
         if batch.changes:
             delta, report = await self._kernel.step(batch.changes)
             self._settle(delta, report, batch.revision)
             self._meet(batch.changes, delta)
+            if self._relocation is not None:
+                await self._relocation.changed(batch.changes)
         else:
             self._revision = batch.revision
             self._publish()
+
+    def _relocated(self, parts: MovingParts) -> Relocation:
+        desk = Desk(
+            host=self._host,
+            store=self._parts.store,
+            board=self._board,
+            facts=self._facts,
+            index_of=self._parts.index_of,
+            pending=lambda: {**self._kernel.pending, **self._rejected_machines()},
+            definition=self._definition,
+            turn=self._turn,
+        )
+        return Relocation(desk, parts)
+
+    def _rejected_machines(self) -> dict[str, str]:
+        return {name: text for (_, name), text in self._kernel.rejected.items()}
+
+    def _definition(self, spec: MachineSpec) -> str:
+        """From any thread but the hypervisor's own."""
+        return self._hypervisor.submit(self._parts.machines.definition, spec).result()
+
+    async def _turn(self, change: Change) -> None:
+        """What a migration says of where a machine is, ahead of the store."""
+        delta, report = await self._kernel.step([change])
+        self._settle(delta, report, self._revision or 0)
 
     def _note_outage(self, reason: str) -> None:
         """The store is out of reach, or back: everything goes on as it is."""
@@ -395,6 +435,8 @@ class Agent:
         impatient, self._impatient = self._impatient, False
 
         def job() -> dict[str, MachineStatus]:
+            if self._relocation is not None:
+                self._relocation.listen()
             if impatient:
                 machines.retry()
             return machines.reconcile(specs)
@@ -420,6 +462,8 @@ class Agent:
         for event in map(self._parts.decode_event, self._parts.drops.consume()):
             if isinstance(event, ProbeEvent):
                 self._parts.prober.answered(event.sequence, event.received_at / 1e9)
+            elif isinstance(event, ActiveEvent) and self._relocation is not None:
+                self._relocation.sent_a_frame(event)
             elif isinstance(event, DropEvent):
                 self._hear_of(event)
 

@@ -31,8 +31,9 @@ The host that it comes to (``Arriving``)::
 The machine works where it was until the hypervisor says that it has moved: only
 MOVED leads to GONE, and only the machine's own frame, or that it runs, to ACTIVE.
 Whoever sees first that it has moved writes so to the store; both would write the
-same. A migration that virsh began takes the same course: MOVE then finds it under
-way, and what is late or left out is caught up with by the next event.
+same. A migration that virsh began, or that went on while an agent was dead, takes the
+same course: MOVE then finds it under way, and what is late or left out is caught up
+with by the next event.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class Event(StrEnum):
     MOVED = "moved"  # the hypervisor, or the store, says that it runs there
     FAILED = "failed"  # the hypervisor has given up
     ENDED = "ended"  # it is off, without having moved
+    UNDER_WAY = "under way"  # the hypervisor moves it, whoever asked it to
     LATE = "late"  # the state has lasted longer than it may
 
     # to the host that it comes to
@@ -123,6 +125,7 @@ LEAVING: Table[Leaving] = {
     (_L.WAITING, _E.LATE): _STAY,
     (_L.WAITING, _E.ENDED): _STAY,
     (_L.WAITING, _E.WITHDRAWN): (_L.OVER, ()),
+    (_L.WAITING, _E.UNDER_WAY): (_L.MOVING, (_DO.SEND_CONNECTIONS, _DO.MOVE)),
     (_L.WAITING, _E.PAUSED): _SWITCH,
     (_L.WAITING, _E.MOVED): _ALL_AT_ONCE,
     (_L.COPYING, _E.TAKEN): (_L.MOVING, (_DO.MOVE,)),
@@ -130,6 +133,7 @@ LEAVING: Table[Leaving] = {
     (_L.COPYING, _E.LATE): _STAY,
     (_L.COPYING, _E.ENDED): _STAY,
     (_L.COPYING, _E.WITHDRAWN): (_L.OVER, ()),
+    (_L.COPYING, _E.UNDER_WAY): (_L.MOVING, (_DO.MOVE,)),
     (_L.COPYING, _E.PAUSED): _SWITCH,
     (_L.COPYING, _E.MOVED): _ALL_AT_ONCE,
     (_L.MOVING, _E.PAUSED): _SWITCH,
@@ -189,8 +193,8 @@ class Timeouts(NamedTuple):
     moving: float = 600.0
     switching: float = 60.0
 
-    def of(self, state: Leaving | Arriving) -> float | None:
-        limit: float | None = self._asdict().get(state.value) if state in Leaving else None
+    def of(self, state: StrEnum) -> float | None:
+        limit: float | None = self._asdict().get(state.value)
         return limit
 
 

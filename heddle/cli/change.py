@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from heddle.errors import ConflictError, NotFoundError
 from heddle.events.fits import Spread, misfits, proven_paths
 from heddle.intent.expand import expand
-from heddle.intent.model import AnyResource, Kind, Machine, Network, Port, Router
+from heddle.intent.model import AnyResource, Host, Kind, Machine, Network, Port, Router
 from heddle.intent.plan import Plan, plan
 from heddle.intent.topology import Topology
 from heddle.paths import host_name
@@ -105,18 +105,34 @@ def remove(store: Store, chosen: Callable[[AnyResource], bool]) -> tuple[list[An
 
 
 def set_machine(store: Store, machine_id: str, **wanted: bool | str) -> int:
-    """Change what is wanted of a machine; return the revision of that."""
+    """Change what is wanted of a machine; return the revision of that. Where its
+    host changes, its ports go with it."""
     for attempt in range(_ATTEMPTS):
-        machine = store.snapshot(Kind.MACHINE).objects[Kind.MACHINE].get(machine_id)
+        objects = store.snapshot(Kind.MACHINE, Kind.PORT, Kind.HOST).objects
+        machine = objects[Kind.MACHINE].get(machine_id)
         if machine is None:
             raise NotFoundError(f"machine {machine_id} has been removed meanwhile")
-        changed = machine.model_copy(update=wanted)
+        changed = [machine.model_copy(update=wanted)]
+        if "host" in wanted:
+            _check_host(objects[Kind.HOST].values(), str(wanted["host"]))
+            changed += [
+                port.model_copy(update={"host": wanted["host"]})
+                for port in objects[Kind.PORT].values()
+                if isinstance(port, Port) and port.machine_id == machine_id
+            ]
         try:
-            return store.commit(Transaction(put=[changed], as_read=True))
+            return store.commit(Transaction(put=changed, as_read=True))
         except ConflictError:  # such as its agent, which moves it
             if attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
+
+
+def _check_host(hosts: Iterable[AnyResource], name: str) -> None:
+    names = [host.name for host in hosts if isinstance(host, Host) and not host.foreign]
+    if name not in names:
+        there = ", ".join(sorted(names)) or "none"
+        raise NotFoundError(f"no host {name!r} that a VM can run on; there is: {there}")
 
 
 def print_plan(changes: Plan) -> None:

@@ -44,6 +44,7 @@ COMMANDS = {
     "show": Command("show", "list objects with their state"),
     "exec": Command("exec_", "run a command in a machine"),
     "vm": Command("vm", "list, start, stop and enter virtual machines"),
+    "migrate": Command("migrate", "move a running VM to another host"),
     "clone": Command("clone", "run a second copy of networks and all that is in them"),
     "trace": Command("trace", "say what would happen to a packet, stage by stage"),
     "drops": Command("drops", "why packets were dropped, by port"),
@@ -51,6 +52,7 @@ COMMANDS = {
     "leaks": Command("leaks", "ways in which guests could learn of the physical network"),
     "doctor": Command("doctor", "what this kernel and machine can do"),
     "lab": Command("lab", "many hosts on this machine, to try things: up, down, cut, heal, exec"),
+    "libvirt-hook": Command("libvirt_hook", "let libvirt ask before a VM comes to this host"),
     "agent": Command("agent", "run the daemon of this host"),
 }
 

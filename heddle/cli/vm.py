@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from heddle.cli.machine import StoredMachine, find_machine
@@ -41,6 +42,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action.add_argument("name", metavar="NAME")
         if wait:
             add_timeout(action, 120, wait)
+        if name == "restore":
+            action.add_argument(
+                "--host",
+                metavar="HOST",
+                help="on another host, which has the file under the same path",
+            )
         if name == "save":
             action.add_argument(
                 "--to",
@@ -75,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         "pause": lambda: _pause(machine, arguments.timeout),
         "resume": lambda: _resume(machine, arguments.timeout),
         "save": lambda: _save(machine, arguments.to, arguments.timeout),
-        "restore": lambda: _restore(machine, arguments.timeout),
+        "restore": lambda: _restore(machine, arguments.host, arguments.timeout),
         "console": lambda: _console(machine),
     }
     actions[arguments.action]()
@@ -153,10 +160,14 @@ def _save(machine: StoredMachine, file: str | None, timeout: float) -> None:
     print(f"{machine.name} is saved in {path}")
 
 
-def _restore(machine: StoredMachine, timeout: float) -> None:
+def _restore(machine: StoredMachine, host: str | None, timeout: float) -> None:
     if not machine.saved:
         raise RequestError(f"{machine.name} is not saved: run heddle vm start {machine.name}")
-    revision = _want(machine, running=True)
+    if host is None:
+        revision = _want(machine, running=True)
+    else:
+        revision = _want(machine, running=True, host=host)
+        machine = replace(machine, host=host)
     _wait_ready(machine, revision, timeout)
     _want(machine, saved="")
     print(f"{machine.name} is ready")

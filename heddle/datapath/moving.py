@@ -113,6 +113,10 @@ class Departure:
         self._reply = datapath.abi.value("FLOW_REPLY")
         self._told: dict[bytes, bytes] = {}  # what the other host knows
 
+    @property
+    def record_bytes(self) -> int:
+        return self._layouts.record.size
+
     def bulk(self) -> bytes:
         """Records of all connections."""
         self._told.clear()

@@ -13,8 +13,10 @@ import fcntl
 import grp
 import os
 import signal
+import socket
 import stat
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -45,7 +47,7 @@ _PRIVATE_FOLDERS = (
     "var/lib/libvirt",
     "var/log/libvirt",
 )
-_IN_NAMESPACES = ["unshare", "--mount", "--uts", "--propagation", "unchanged", "sh", "-ec"]
+_IN_NAMESPACE = ["unshare", "--propagation", "unchanged", "--mount"]
 # In a chroot nothing is mounted at /, so the namespace's own root is looked for.
 _BIND_AND_RUN = """
 mount --make-rslave / 2>/dev/null || nsenter --mount=/proc/self/ns/mnt mount --make-rslave /
@@ -57,6 +59,8 @@ exec "$@"
 """
 _QEMU_SETTINGS = "etc/libvirt/qemu.conf"
 _DAEMON_SETTINGS = "etc/libvirt/libvirtd.conf"
+_HOOK = "etc/libvirt/hooks/qemu"  # asked by libvirt before it does something
+_HOOK_COMMAND = "-m heddle.cli.main libvirt-hook"
 _MOUNTS = Path("/proc/self/mountinfo")  # the fifth word of a line is the mount point
 
 # libvirt would print every error to stderr beside raising it.
@@ -185,7 +189,8 @@ def _start() -> None:
     mounts = [*_private_folders(root), *_chroot_settings(root)]
     if root is not None:
         _write_private_settings(root)
-    prefix = _with_mounts(mounts, paths.host_name() if root is not None else "")
+    own_name = root is not None and paths.host_name() != socket.gethostname()
+    prefix = _with_mounts(mounts, paths.host_name() if own_name else "")
     for daemon, options in _OPTIONS.items():
         pid_file = run_dir / f"{daemon}.pid"
         if _alive(pid_file) is None:
@@ -200,7 +205,8 @@ def _with_mounts(mounts: list[tuple[Path, Path]], name: str) -> list[str]:
     if not mounts:
         return []
     pairs = [str(path) for pair in mounts for path in pair]
-    return [*_IN_NAMESPACES, _BIND_AND_RUN, "sh", name, *pairs, "--"]
+    names = ["--uts"] if name else []
+    return [*_IN_NAMESPACE, *names, "sh", "-ec", _BIND_AND_RUN, "sh", name, *pairs, "--"]
 
 
 def _private_folders(root: Path | None) -> Iterator[tuple[Path, Path]]:
@@ -215,6 +221,12 @@ def _private_folders(root: Path | None) -> Iterator[tuple[Path, Path]]:
 def _write_private_settings(root: Path) -> None:
     """Tell this host from others on the machine: libvirt moves no domain to a host
     that seems to be the same. What a lab has written stays."""
+    hook = root / _HOOK
+    hook.parent.mkdir(parents=True, exist_ok=True)
+    variables = f"HEDDLE_ROOT={root} HEDDLE_HOST={paths.host_name()}"
+    command = f'exec env {variables} {sys.executable} {_HOOK_COMMAND} "$@"'
+    hook.write_text(f'#!/bin/sh\n[ "$2" = migrate ] || exit 0\n{command}\n')
+    hook.chmod(0o755)
     settings = root / _DAEMON_SETTINGS
     if not settings.exists():
         number = uuid.uuid5(uuid.NAMESPACE_DNS, paths.host_name())

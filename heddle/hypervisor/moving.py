@@ -49,7 +49,8 @@ class Whereabouts(StrEnum):
     PAUSED = "paused"
     MOVING = "moving"  # a migration of it is under way
     OFF = "off"
-    UNKNOWN = "unknown"  # libvirt has no such machine, or does not run
+    ABSENT = "absent"  # it has moved: libvirt forgets it then, and only then, or says so
+    UNKNOWN = "unknown"  # libvirt does not answer
 
 
 class Turn(StrEnum):
@@ -104,20 +105,25 @@ def abort(machine_id: str) -> None:
 
 def whereabouts(machine_id: str) -> Whereabouts:
     """How a machine is on this host, now."""
-    connection = connect()
+    try:
+        connection = connect()
+    except HypervisorError:
+        return Whereabouts.UNKNOWN
     if connection is None:
         return Whereabouts.UNKNOWN
     try:
         domain = connection.lookupByUUIDString(machine_id)
+        state, reason = domain.state()
         if not domain.isActive():
-            return Whereabouts.OFF
+            has_moved = reason == libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED
+            return Whereabouts.ABSENT if has_moved else Whereabouts.OFF
         if domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
             return Whereabouts.MOVING
-        state, _ = domain.state()
         paused = state == libvirt.VIR_DOMAIN_PAUSED
         return Whereabouts.PAUSED if paused else Whereabouts.RUNNING
-    except libvirt.libvirtError:
-        return Whereabouts.UNKNOWN
+    except libvirt.libvirtError as error:
+        absent = error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN
+        return Whereabouts.ABSENT if absent else Whereabouts.UNKNOWN
     finally:
         connection.close()
 

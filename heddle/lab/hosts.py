@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,6 +31,18 @@ _HOST = """\
 [host]
 vtep = "{vtep}"
 udp_port = {udp_port}
+
+[migration]
+uri = "qemu+tcp://{{address}}/system"
+data = "plain"
+"""
+# The underlay of a lab is its own: whoever is in it may move VMs.
+_LIBVIRT = """\
+listen_tls = 0
+listen_tcp = 1
+auth_tcp = "none"
+listen_addr = "{vtep}"
+host_uuid = "{uuid}"
 """
 
 
@@ -51,6 +64,9 @@ def write_files(lab: LabFolder, plan: LabPlan, host: LabHost) -> None:
     _write_settings(root, told, plan)
     identity = hashlib.sha256(f"{plan.name}/{host.name}".encode()).hexdigest()[:32]
     (root / "etc/machine-id").write_text(f"{identity}\n")
+    libvirt = root / "etc/libvirt/libvirtd.conf"
+    libvirt.parent.mkdir(parents=True, exist_ok=True)
+    libvirt.write_text(_LIBVIRT.format(vtep=host.vtep, uuid=uuid.UUID(identity)))
     images = root / "var/lib/heddle/images"
     images.parent.mkdir(parents=True, exist_ok=True)
     if not images.is_symlink():  # a cache, which all hosts may share

@@ -17,7 +17,7 @@ from packet_world import DB1, STRANGER, WEB1, WEB2
 from heddle.datapath.flows import Connection
 from heddle.datapath.moving import Arrival, Departure, End
 from heddle.errors import KernelError
-from tests.packets.conftest import Switchboard
+from tests.packets.conftest import TC_ACT_REDIRECT, Switchboard
 
 VERSIONS = (4, 6)
 SECOND = 10**9
@@ -247,14 +247,18 @@ def _until_no_flow_is_left(board: Switchboard) -> None:
         time.sleep(0.1)
 
 
-def test_ten_thousand_connections(moving: Moving) -> None:
-    """Each answer finds its way, and none is left behind."""
+def test_ten_thousand_connections_of_tcp(moving: Moving) -> None:
+    """All are established there, and each answer finds its way."""
     board, count = moving.board, 10_000
-    template = bytearray(bytes(between(WEB1, DB1, 4, udp(1, 53))))
     numbers = range(10_000, 10_000 + count)
-    for sport in numbers:
-        template[34:36] = sport.to_bytes(2, "big")
-        board.run("web1", bytes(template))
+    question = [bytearray(bytes(between(WEB1, DB1, 4, tcp(flags, 1)))) for flags in ("S", "A")]
+    answer = [bytearray(bytes(between(DB1, WEB1, 4, tcp(flags, 80, 1)))) for flags in ("SA", "PA")]
+    for number in numbers:
+        port = number.to_bytes(2, "big")
+        question[0][34:36] = question[1][34:36] = port
+        answer[0][36:38] = port
+        for who, frame in (("web1", question[0]), ("db1", answer[0]), ("web1", question[1])):
+            board.run(who, bytes(frame))
     began = time.monotonic()
     records = moving.departure.bulk()
     moving.forget()
@@ -262,11 +266,11 @@ def test_ten_thousand_connections(moving: Moving) -> None:
     assert moving.arrival.adopt(records, keep_seconds=60) == 0
     took = time.monotonic() - began
     assert board.total_usage() == count
-    answer = bytearray(bytes(between(DB1, WEB1, 4, udp(53, 1))))
+    assert {connection.state for connection in board.connections()} == {"ESTABLISHED"}
     lost = 0
-    for sport in numbers:
-        answer[36:38] = sport.to_bytes(2, "big")
-        lost += board.run("db1", bytes(answer)).verdict != 7
+    for number in numbers:
+        answer[1][36:38] = number.to_bytes(2, "big")
+        lost += board.run("db1", bytes(answer[1])).verdict != TC_ACT_REDIRECT
     assert lost == 0
     assert took < DEADLINE
     print(f"{count} connections moved in {took:.3f} s")

@@ -23,7 +23,7 @@ def test_a_capacity_is_a_rate(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('capcity = "10gbit"', "unknown key capcity; known: capacity, host, store"),
+        ('capcity = "10gbit"', "unknown key capcity; known: capacity, host, store, migration"),
         ('capacity = "fast"', "capacity: "),
         ("capacity = 1", "capacity: 1 is less than the kernel can keep"),
         ("capacity = true", "is no rate"),
@@ -44,6 +44,11 @@ def test_a_capacity_is_a_rate(tmp_path: Path) -> None:
         ('[store]\netcd = ["http://h"]\npassword = "u"', "unknown key store.password; known: etcd"),
         ('[store]\netcd = ["https://h"]\ncert = "c"', "store.cert and store.key go together"),
         ('[store]\netcd = ["http://h"]\nca = "c"', "are for https:// endpoints"),
+        ('[migration]\nuri = "qemu:///system"', "migration.uri: it must name the other host"),
+        ('[migration]\nuri = "qemu://{name}/"', "migration.uri: it must name the other host"),
+        ('[migration]\ndata = "rdma"', "migration.data: 'rdma' is none of tunnel, tls, plain"),
+        ("[migration]\ntimeout = 0", "migration.timeout: 0 is no number of seconds"),
+        ("[migration]\ntime = 1", "unknown key migration.time; known: uri, data, timeout"),
     ],
 )
 def test_what_is_wrong_is_told_with_the_file(tmp_path: Path, text: str, words: str) -> None:
@@ -53,6 +58,15 @@ def test_what_is_wrong_is_told_with_the_file(tmp_path: Path, text: str, words: s
         read_settings(file)
     assert str(raised.value).startswith(f"{file}: ")
     assert words in str(raised.value)
+
+
+def test_how_vms_move(tmp_path: Path) -> None:
+    file = tmp_path / "heddle.toml"
+    assert read_settings(file).migration == ("qemu+tls://{host}/system", "tunnel", 600.0)
+    file.write_text(
+        '[migration]\nuri = "qemu+tcp://{address}/system"\ndata = "plain"\ntimeout = 60\n'
+    )
+    assert read_settings(file).migration == ("qemu+tcp://{address}/system", "plain", 60.0)
 
 
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:

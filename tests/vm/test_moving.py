@@ -79,7 +79,7 @@ def test_there_and_back(hosts: tuple[LinkedHost, LinkedHost], guest: MachineSpec
             here.specs[guest.id] = dataclasses.replace(guest, moving="out")
             moving.move(guest.id, goal, TRANSPORT)
             here.step()
-            assert moving.whereabouts(guest.id) is Whereabouts.UNKNOWN
+            assert moving.whereabouts(guest.id) is Whereabouts.ABSENT
         here.until_turn(guest, Turn.PAUSED)
         here.until_turn(guest, Turn.MOVED)
         there.until_turn(guest, Turn.RESUMED)
@@ -175,4 +175,4 @@ def test_switched_off_on_its_way(hosts: tuple[LinkedHost, LinkedHost], guest: Ma
             moving.move(guest.id, goal, TRANSPORT)
         assert moving.whereabouts(guest.id) is Whereabouts.OFF
     with second.entered():
-        assert moving.whereabouts(guest.id) is Whereabouts.UNKNOWN
+        assert moving.whereabouts(guest.id) is Whereabouts.ABSENT

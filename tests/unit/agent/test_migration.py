@@ -114,6 +114,16 @@ def test_one_that_somebody_else_began_is_caught_up_with(count: int) -> None:
     assert run(course, E.MOVED) == [A.COMMIT_MOVED]
 
 
+@pytest.mark.parametrize("count", range(2))
+def test_an_agent_that_was_away_finds_it_under_way(count: int) -> None:
+    """And follows it, however long the other host says nothing."""
+    course = leaving()
+    run(course, *ON_ITS_WAY[:count])
+    assert run(course, E.UNDER_WAY)[-1] is A.MOVE
+    assert run(course, E.UNDER_WAY) == []
+    assert run(course, E.PAUSED, E.MOVED)[-1] is A.COMMIT_MOVED
+
+
 @pytest.mark.parametrize("count", range(3))
 def test_an_agent_that_was_away_finds_the_machine_gone(count: int) -> None:
     course = leaving()

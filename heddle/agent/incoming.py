@@ -1,0 +1,127 @@
+"""A machine comes to this host."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from collections import deque
+
+from heddle.agent.journey import Journey, Surroundings
+from heddle.agent.migration import Action, Arriving, Event, Timeouts, arriving
+from heddle.compiler.state import MachineSpec
+from heddle.datapath.moving import Arrival
+from heddle.errors import HypervisorError
+from heddle.hypervisor.moving import Goal, Turn, Whereabouts
+from heddle.intent.model import Machine
+
+_PREPARE_SECONDS = 0.05  # between two looks whether links and rows are there
+_OFFER_SECONDS = 1.0  # the other agent may begin after us
+# How long a connection counts as used before its packets come here.
+_KEEP_SECONDS = 900.0
+
+
+class ArrivingJourney(Journey[Arriving]):
+    """The machine's way from ``machine.host`` to here."""
+
+    def __init__(self, machine: Machine, around: Surroundings, limits: Timeouts) -> None:
+        super().__init__(machine, arriving(), around, limits)
+        self._definition = ""
+        self._chunks: deque[bytes] = deque()
+        self._arrival: Arrival | None = None
+
+    # ---- what happens ------------------------------------------------------
+
+    def turned(self, turn: Turn) -> None:
+        """libvirt tells of the machine here."""
+        if turn is Turn.RESUMED:
+            self.happened(Event.RUNS)
+
+    def sent_a_frame(self, at: int) -> None:
+        self.told.setdefault("first_frame_at", at)
+        self.happened(Event.FIRST_FRAME)
+
+    def mail(self, what: str, value: bytes) -> None:
+        """From the other host."""
+        if what.startswith("connections/"):
+            self._chunks.append(value)
+            self.happened(Event.CONNECTIONS)
+
+    async def begin(self) -> None:
+        self.work(self._prepare())
+
+    def late(self) -> str:
+        return "it takes too long"
+
+    async def look(self) -> None:
+        where = await asyncio.to_thread(self._around.hypervisor.whereabouts, self.machine.id)
+        if where is Whereabouts.RUNNING:
+            self.happened(Event.RUNS)
+
+    async def _prepare(self) -> None:
+        """See to it that all is there that the machine needs."""
+        try:
+            spec = await self._linked_spec()
+            self._definition = await asyncio.to_thread(self._around.hypervisor.definition, spec)
+            self.told["definition"] = self._definition
+            self.happened(Event.PREPARED)
+        except HypervisorError as error:
+            self.error = str(error)
+            self.happened(Event.UNFIT)
+
+    async def _linked_spec(self) -> MachineSpec:
+        while True:
+            spec = self._around.spec(self.machine.id)
+            if spec is not None:
+                if trouble := self._around.trouble(spec):
+                    raise HypervisorError(f"host {self._around.host}: {trouble}")
+                if self._around.missing(spec) is None:
+                    return spec
+            await asyncio.sleep(_PREPARE_SECONDS)
+
+    # ---- what is done ------------------------------------------------------
+
+    async def carry_out(self, action: Action) -> None:
+        match action:
+            case Action.REPORT_READY:
+                self.work(self._offer())
+            case Action.REPORT_REFUSED:
+                await self._post("refused", (self.error or "it can't").encode())
+            case Action.ADOPT:
+                await self._adopt()
+            case Action.TURN_HERE:
+                await self._around.turn(self.machine.id, True)
+            case Action.COMMIT_MOVED:
+                self.commit(self._around.commit_moved)
+
+    async def _offer(self) -> None:
+        goal = Goal(self._around.host, self._around.address, self._definition)
+        while self._course.state is Arriving.OFFERED:
+            await self._post("ready", json.dumps(goal._asdict()).encode())
+            await asyncio.sleep(_OFFER_SECONDS)
+
+    async def _adopt(self) -> None:
+        """Connections count as used until the machine is here: then they are."""
+        keep = 0.0 if self._course.state is Arriving.ACTIVE else _KEEP_SECONDS
+
+        def job(records: bytes) -> None:
+            if self._arrival is None:
+                self._arrival = self._around.arrival(self.machine.id)
+            self._arrival.adopt(records, keep_seconds=keep)
+
+        while self._chunks:
+            chunk = self._chunks.popleft()
+            await asyncio.to_thread(job, zlib.decompress(chunk[1:]))
+            if chunk[0]:
+                await self._post("taken", b"taken")
+
+    async def _post(self, what: str, value: bytes) -> None:
+        key = f"{self.machine.id}/{what}"
+        await asyncio.to_thread(self._around.post, self.machine.host, key, value)
+
+    async def run(self) -> None:
+        try:
+            await super().run()
+        finally:
+            if self._arrival is not None:
+                self._arrival.close()

@@ -1,0 +1,281 @@
+"""Live migration between the hosts of a lab, with real guests and real libvirt.
+
+c1 and c2 are on the hosts between which vm0 moves, c2 behind a router; c3 is on a third
+one. vm0 may be asked by anybody and may send nothing by itself, so that its answers
+pass because of connections or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import Running, cluster, eventually
+
+pytestmark = pytest.mark.timeout(1800)
+HERE = Path(__file__).parent
+ADDRESS = "172.17.17.2"
+PORT = 5201  # iperf3 listens in the guest
+FILE = """
+version: 1
+hosts: {h1: {}, h2: {}, h3: {}}
+networks:
+  web: {cidr: 172.17.17.0/24}
+  db: {cidr: 192.168.0.0/24}
+routers: {main: {networks: [web, db]}}
+security_groups:
+  asked:
+    - {direction: to_vm, ethertype: ipv4}
+machines:
+  vm0:
+    kind: vm
+    host: h1
+    memory: 128M
+    nics: [{network: web, address: 172.17.17.2, security_groups: [asked]}]
+  c1: {kind: container, host: h1, nics: [{network: web, address: 172.17.17.11}]}
+  c2: {kind: container, host: h2, nics: [{network: db, address: 192.168.0.12}]}
+  c3: {kind: container, host: h3, nics: [{network: web, address: 172.17.17.13}]}
+"""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Running]:
+    with cluster() as made:
+        yield made.up(FILE, "--timeout", "600")
+
+
+def host_of(lab: Running) -> str:
+    (machine,) = [m for m in lab.show("machine", host="h3") if m["name"] == "vm0"]
+    return str(machine["host"])
+
+
+def other(host: str) -> str:
+    return {"h1": "h2", "h2": "h1"}[host]
+
+
+def is_ready(lab: Running) -> bool:
+    (machine,) = [m for m in lab.show("machine", host="h3") if m["name"] == "vm0"]
+    return bool((machine.get("status") or {}).get("ready"))
+
+
+def settled(lab: Running) -> str:
+    """Wait until vm0 is ready, and nothing is left of an earlier migration."""
+
+    def done() -> bool:
+        (machine,) = [m for m in lab.show("machine", host="h3") if m["name"] == "vm0"]
+        moving = machine["migrating_to"] or machine["moved_from"]
+        return not moving and bool((machine.get("status") or {}).get("ready"))
+
+    eventually(done, "vm0 is settled", 300)
+    return host_of(lab)
+
+
+def virsh(lab: Running, host: str, *argv: str, check: bool = True) -> str:
+    socket = lab.folder.root(host) / "run/libvirt/libvirt-sock"
+    uri = f"qemu+unix:///system?socket={socket}"
+    return lab.host(host, "virsh", "-q", "-c", uri, *argv, check=check).stdout
+
+
+def fact(lab: Running, host: str) -> dict[str, Any]:
+    """What the host's agent says of the last migration."""
+    read = (
+        "import json, os; from heddle.store.open import open_store; "
+        "facts = open_store().statuses(os.environ['HEDDLE_HOST']); "
+        "print(json.dumps([f for (k, _), f in facts.items() if k == 'migration']))"
+    )
+    ((found),) = json.loads(lab.host(host, sys.executable, "-c", read).stdout)
+    return dict(found)
+
+
+def boot_id(lab: Running, host: str) -> str:
+    argv = ["heddle", "exec", "vm0", "--", "cat", "/proc/sys/kernel/random/boot_id"]
+    return eventually(lambda: lab.host(host, *argv, check=False).stdout, "vm0 answers", 300)
+
+
+def answers(lab: Running) -> bool:
+    return all(lab.pings(c, ADDRESS) for c in ("h1/c1", "h2/c2", "h3/c3"))
+
+
+# ---- nothing is lost ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("container", ["h3/c3", "h1/c1", "h2/c2"])
+def test_nothing_is_lost_but_in_the_hypervisors_downtime(lab: Running, container: str) -> None:
+    """Pings each millisecond from a third host, and from the two of the migration, as
+    long as the guest stands still no longer than the queue of its link holds."""
+    here = settled(lab)
+    there, before = other(here), boot_id(lab, here)
+    argv = lab.inside(container, sys.executable, str(HERE / "pinger.py"), ADDRESS, "25")
+    with lab.background(argv) as pinger:
+        assert pinger.stdout is not None
+        assert pinger.stdout.readline() == "{}\n"
+        done = lab.host(here, "heddle", "migrate", "vm0", there)
+        assert re.fullmatch(rf"vm0 moved from {here} to {there} in [0-9.]+ s\n", done.stdout)
+        job = virsh(lab, there, "domjobinfo", "vm0", "--completed")
+        downtime = int(re.search(r"Total downtime: +(\d+)", job)[1])  # type: ignore[index]
+        told = json.loads(pinger.communicate()[0])
+    flows = (told["resumed_at"] - fact(lab, there)["first_frame_at"]) / 1e6
+    print(f"traffic flows {flows:.1f} ms after the first frame; ", end="")
+    print(f"downtime {downtime} ms, pinged from {container} ({here} to {there}): {told}")
+    assert told["lost"] <= downtime
+    assert host_of(lab) == there
+    assert boot_id(lab, there) == before
+    eventually(lambda: is_ready(lab), "vm0 is ready")
+
+
+def test_tcp_goes_on(lab: Running) -> None:
+    """Streams from a third host; vm0 may say nothing but in connections. How 10,000 of
+    them fare is a matter of tests/packets/test_moving.py: an emulated guest has no
+    program that would take them."""
+    here = settled(lab)
+    client = ["iperf3", "-c", ADDRESS, "-t", "25", "-P", "4", "-b", "1M", "-J"]
+    with lab.background(lab.inside("h3/c3", *client)) as iperf:
+        eventually(lambda: streams(lab, here) >= 4, "the streams have begun")
+        lab.host(here, "heddle", "migrate", "vm0", other(here))
+        told, _ = iperf.communicate(timeout=240)
+    end = json.loads(told)["end"]
+    assert iperf.returncode == 0
+    assert all(stream["receiver"]["bytes"] > 1 << 20 for stream in end["streams"])
+
+
+def streams(lab: Running, host: str) -> int:
+    flows = lab.show("flows", host=host)
+    return sum(f.get("destination_port") == PORT and f["state"] == "established" for f in flows)
+
+
+# ---- faults ---------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def migrating(lab: Running, slowly: bool = True) -> Iterator[tuple[str, str]]:
+    """From one host to the other, at a speed at which it does not end by itself."""
+    here = settled(lab)
+    there = other(here)
+    if slowly:
+        virsh(lab, here, "migrate-setspeed", "vm0", "1")
+    with lab.background(lab.on(here, "heddle", "migrate", "vm0", there)) as command:
+        eventually(lambda: "Operation:" in virsh(lab, here, "domjobinfo", "vm0"), "it moves", 120)
+        yield here, there
+        command.wait(timeout=240)
+        for pipe in (command.stdout, command.stderr):
+            assert pipe is not None
+            pipe.read()
+
+
+def faster(lab: Running, host: str) -> None:
+    virsh(lab, host, "migrate-setspeed", "vm0", "10000", check=False)
+
+
+def test_called_off(lab: Running) -> None:
+    with migrating(lab) as (here, _):
+        before = boot_id(lab, here)
+        lab.host("h3", "heddle", "migrate", "vm0", "--cancel")
+    assert settled(lab) == here
+    faster(lab, here)
+    assert boot_id(lab, here) == before
+    assert answers(lab)
+
+
+@pytest.mark.parametrize("which", ["source", "target"])
+def test_an_agent_dies_on_the_way(lab: Running, which: str) -> None:
+    """The VM goes on, moves all the same, and is where the store says."""
+    with migrating(lab) as (here, there):
+        before = boot_id(lab, here)
+        host = here if which == "source" else there
+        os.kill(lab.agent_pid(host), signal.SIGKILL)
+        assert answers(lab)
+        faster(lab, here)
+        eventually(lambda: "vm0" in virsh(lab, there, "list", "--name"), "it comes", 120)
+        eventually(lambda: answers(lab), "it answers while the agent is dead", 60)
+        lab.cluster.heddle("lab", "up", lab.cluster.root / "topology.yaml", "--name", "lab")
+        assert settled(lab) == there
+    assert boot_id(lab, there) == before
+    assert answers(lab)
+
+
+def test_the_vm_ends_on_the_way(lab: Running) -> None:
+    """It stays, and boots again, since it shall run."""
+    with migrating(lab) as (here, _):
+        before = boot_id(lab, here)
+        virsh(lab, here, "destroy", "vm0")
+    assert settled(lab) == here
+    eventually(lambda: boot_id(lab, here) != before, "it has booted again")
+    assert answers(lab)
+
+
+def test_a_target_whose_agent_is_dead(lab: Running) -> None:
+    """The command says so; nothing has changed."""
+    here = settled(lab)
+    there = other(here)
+    os.kill(lab.agent_pid(there), signal.SIGKILL)
+    done = lab.host(here, "heddle", "migrate", "vm0", there, check=False)
+    assert done.returncode == 1
+    assert f"host {there} does not answer" in done.stderr
+    assert f"vm0 runs on host {here} as before" in done.stderr
+    lab.cluster.heddle("lab", "up", lab.cluster.root / "topology.yaml", "--name", "lab")
+    assert settled(lab) == here
+
+
+def test_a_host_that_has_no_room(lab: Running) -> None:
+    here = settled(lab)
+    there = other(here)
+    meminfo = lab.folder.root(there) / "meminfo"
+    meminfo.write_text("MemAvailable:    1024 kB\n")
+    lab.host(there, "mount", "--bind", str(meminfo), "/proc/meminfo")
+    try:
+        done = lab.host(here, "heddle", "migrate", "vm0", there, check=False)
+    finally:
+        lab.host(there, "umount", "/proc/meminfo")
+    assert done.returncode == 1
+    assert f"host {there} has 1 MB" in done.stderr
+    assert settled(lab) == here
+
+
+WRONG = {
+    ("vm1", "h2"): "no machine 'vm1'; VMs are: vm0",
+    ("vm0", "h9"): "no host 'h9' that VMs can move to; there is: h1, h2, h3",
+    ("c1", "h2"): "machine c1 is a container, which can't move: only VMs can",
+    ("vm0", "--cancel"): "vm0 is not on its way: it runs on host ",
+    ("vm0",): "name a host to move to, or say --cancel",
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_wrong_requests(lab: Running, words: tuple[str, ...]) -> None:
+    done = lab.host("h3", "heddle", "migrate", *words, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"heddle: {WRONG[words]}")
+
+
+def test_one_that_virsh_begins_is_followed(lab: Running) -> None:
+    """With the rows, the connections and the place of the VM as heddle's own."""
+    here = settled(lab)
+    there, before = other(here), boot_id(lab, here)
+    address = lab.plan.host(there).vtep
+    target = [f"qemu+tcp://{address}/system", "--migrateuri", f"tcp://{address}"]
+    virsh(lab, here, "migrate", "--live", "--p2p", "vm0", *target)
+    assert settled(lab) == there
+    assert boot_id(lab, there) == before
+    assert answers(lab)
+    assert "vm0" not in virsh(lab, here, "list", "--all", "--name").split()
+
+
+def test_saved_here_and_restored_there(lab: Running) -> None:
+    """It goes on where it was, and its network is there as it left it."""
+    here = settled(lab)
+    there, before = other(here), boot_id(lab, here)
+    file = lab.cluster.root / "vm0.saved"
+    lab.host(here, "heddle", "vm", "save", "vm0", "--to", str(file))
+    lab.host(here, "heddle", "vm", "restore", "vm0", "--host", there)
+    assert settled(lab) == there
+    assert boot_id(lab, there) == before
+    assert answers(lab)
+    assert "vm0" not in virsh(lab, here, "list", "--all", "--name").split()
