@@ -126,7 +126,9 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
             if not found & seen:
                 groups[name].append(rule)
                 seen |= found
-    entries = draw(st.lists(st.sampled_from(PREFIXES), unique=True))
+    # Of one family alone, a rule for the other one would be refused.
+    prefixes = st.lists(st.sampled_from(PREFIXES), unique=True)
+    entries = draw(prefixes.filter(lambda found: len({":" in one for one in found}) != 1))
     return {"address_groups": {"offices": entries}, "security_groups": groups}
 
 
