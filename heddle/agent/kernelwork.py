@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from heddle.agent.notifications import LinkNotifications
 from heddle.applier.applier import Applier, Report
@@ -23,6 +23,13 @@ from heddle.store.interface import Change, Snapshot
 
 Result = tuple[HostDelta, Report]
 T = TypeVar("T")
+
+
+class _Faults(NamedTuple):
+    """What is wrong after a job, as the other properties tell it."""
+
+    pending: Mapping[str, str] = {}
+    errors: Mapping[tuple[Kind, str], str] = {}
 
 
 class KernelWork:
@@ -38,25 +45,26 @@ class KernelWork:
         self._thread = ThreadPoolExecutor(1, "kernel")
         self._notifications = notifications
         self._under_way = 0
+        self._faults = _Faults()  # replaced by the thread as a whole
         self.suspicion = asyncio.Event()  # the kernel told of a change that is not ours
         self.audit_seconds = 0.0  # CPU time of the last audit
 
     @property
     def pending(self) -> Mapping[str, str]:
         """Errors of what could not be done yet, by what it is."""
-        return dict(self._applier.pending)
+        return self._faults.pending
 
     @property
     def rejected(self) -> Mapping[tuple[str, str], str]:
         """Errors of objects that have no part in the host, by kind and id."""
-        errors = self._compiler.errors.items()
+        errors = self._faults.errors.items()
         return {(kind.value, name): text for (kind, name), text in errors if kind != Kind.HOST}
 
     @property
     def unreachable(self) -> Mapping[str, str]:
         """Errors of hosts that this one can't reach, by id, or by name where ports or
         networks name one that is not there. Each host has its own."""
-        errors = self._compiler.errors.items()
+        errors = self._faults.errors.items()
         return {name: text for (kind, name), text in errors if kind == Kind.HOST}
 
     async def start(self, snapshot: Snapshot, facts: Sequence[Path | Presence] = ()) -> Result:
@@ -86,15 +94,20 @@ class KernelWork:
         return await self._run(job)
 
     async def audit(self) -> Report:
-        """Find and repair what was altered behind our back."""
+        """Find and repair what was altered behind our back. Steps that come
+        meanwhile are carried out between its parts."""
+        report, seconds = Report(), 0.0
+        for part in self._applier.audit_parts():
 
-        def job() -> Report:
-            began = time.thread_time()
-            report = self._applier.audit()
-            self.audit_seconds = time.thread_time() - began
-            return report
+            def job(part: Callable[[], Report] = part) -> tuple[Report, float]:
+                began = time.thread_time()
+                return part(), time.thread_time() - began
 
-        return await self._run(job)
+            found, used = await self._run(job)
+            report.continue_with(found)
+            seconds += used
+        self.audit_seconds = seconds
+        return report
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._notifications.fileno())
@@ -108,12 +121,20 @@ class KernelWork:
         loop.remove_reader(self._notifications.fileno())
         self._under_way += 1
         try:
-            return await loop.run_in_executor(self._thread, job)
+            return await loop.run_in_executor(self._thread, self._carry_out, job)
         finally:
             self._under_way -= 1
             if not self._under_way:
                 self._notifications.drain()
                 loop.add_reader(self._notifications.fileno(), self._notified)
+
+    def _carry_out(self, job: Callable[[], T]) -> T:
+        """In the thread: a job, and what is wrong after it. Nobody else may ask
+        compiler and applier, which are half changed while a job runs."""
+        try:
+            return job()
+        finally:
+            self._faults = _Faults(self._applier.pending, self._compiler.errors)
 
     def _notified(self) -> None:
         if self._notifications.drain():

@@ -11,7 +11,7 @@ and writes no more than what differs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from heddle.applier.epochs import Epochs
@@ -117,9 +117,21 @@ class Applier:
         )
 
     def audit(self) -> Report:
+        """All parts of an audit."""
+        report = Report()
+        for part in self.audit_parts():
+            report.continue_with(part())
+        return report
+
+    def audit_parts(self) -> tuple[Callable[[], Report], ...]:
         """Find and repair what was altered behind our back, and try again what
-        failed. Tables are read in full; links as far as the kernel told of
-        changes, and some others each time."""
+        failed. In parts, between which a change of intent may go first: it need
+        not wait for all that is read."""
+        return self._audit_links, self._audit_tables
+
+    def _audit_links(self) -> Report:
+        """As far as the kernel told of changes, and some others each time; and what
+        there is one of."""
         work = _Work(namespaces=self._missing_namespaces() | set(self._namespace_failures))
         facts = self._links.altered()
         self._shaper.audit(self._links.suspects)
@@ -127,9 +139,12 @@ class Applier:
         if facts is None:
             facts, work.strays = self._links.read()
         work.links = self._links.failed() | self._links.severed(work.namespaces) | facts
-        work.rows, tables = self._rows.failed()
-        work.tables = tables | self._rows.altered()
         return self._carry_out(work)
+
+    def _audit_tables(self) -> Report:
+        """In full."""
+        rows, tables = self._rows.failed()
+        return self._carry_out(_Work(rows=rows, tables=tables | self._rows.altered()))
 
     # ---- the order of writes ---------------------------------------------
 

@@ -35,6 +35,11 @@ class Report:
     def add(self, verb: Verb, what: str) -> None:
         self.changes.append(Action(verb, what))
 
+    def continue_with(self, later: Report) -> None:
+        """What a later call did; what it tried in vain is all that there is."""
+        self.changes += later.changes
+        self.failures = later.failures
+
     def add_all(
         self, verb: Verb, kind: str, items: Collection[T], name_of: Callable[[T], str] = str
     ) -> None:
