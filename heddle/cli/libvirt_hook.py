@@ -33,9 +33,10 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     xml = sys.stdin.read()
     from heddle.hypervisor.domain import moved_xml, read_mark
+    from heddle.store.open import has_store
 
     mark = read_mark(xml)
-    if mark is not None:
+    if mark is not None and has_store():  # without one, there is no agent that could prepare
         definition = _prepared(mark.id)
         if definition:
             print(moved_xml(xml, definition))

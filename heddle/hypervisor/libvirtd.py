@@ -59,6 +59,7 @@ exec "$@"
 """
 _QEMU_SETTINGS = "etc/libvirt/qemu.conf"
 _DAEMON_SETTINGS = "etc/libvirt/libvirtd.conf"
+_HOSTS = "etc/hosts"
 _HOOK = "etc/libvirt/hooks/qemu"  # asked by libvirt before it does something
 _HOOK_COMMAND = "-m heddle.cli.main libvirt-hook"
 _MOUNTS = Path("/proc/self/mountinfo")  # the fifth word of a line is the mount point
@@ -189,14 +190,25 @@ def _start() -> None:
     mounts = [*_private_folders(root), *_chroot_settings(root)]
     if root is not None:
         _write_private_settings(root)
-    own_name = root is not None and paths.host_name() != socket.gethostname()
-    prefix = _with_mounts(mounts, paths.host_name() if own_name else "")
+    name = ""
+    if root is not None and paths.host_name() != socket.gethostname():
+        name = paths.host_name()
+        mounts.append(_own_hosts_file(root, name))
+    prefix = _with_mounts(mounts, name)
     for daemon, options in _OPTIONS.items():
         pid_file = run_dir / f"{daemon}.pid"
         if _alive(pid_file) is None:
             listen = ["--listen"] if daemon == "libvirtd" and _listens(root) else []
             command = [daemon, "--daemon", "--pid-file", str(pid_file), *options, *listen]
             _run([*prefix, *command])
+
+
+def _own_hosts_file(root: Path, name: str) -> tuple[Path, Path]:
+    """Names the host: libvirt asks who bears its hostname, and then no name server."""
+    file = root / _HOSTS
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n")
+    return file, Path("/") / _HOSTS
 
 
 def _with_mounts(mounts: list[tuple[Path, Path]], name: str) -> list[str]:
