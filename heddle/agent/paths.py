@@ -22,6 +22,8 @@ from heddle.agent.ways import Probe, Way
 RELAYS_TRIED = 8  # at once, while one is sought
 RELAYS_KEPT = 2  # when one is in use: itself, and one to go on with when it fails
 PROBES_PER_SECOND = 100.0  # of all ways together, while they are settled
+PROBES_PER_SECOND_MOST = 1000.0  # when many are in doubt; who is due longest goes first
+BURST_SECONDS = 0.1  # for which these may go out at once
 ANSWER_SECONDS = 3.0  # later answers are not waited for
 
 DIRECT, RELAYED, UNREACHABLE, UNKNOWN = "direct", "relayed", "unreachable", "unknown"
@@ -56,6 +58,8 @@ class Paths:
         self._order: deque[tuple[float, int]] = deque()  # of probes, oldest first
         self._queue: list[tuple[float, int]] = []  # heap: when to look at which host
         self._queued: dict[int, float] = {}  # the earliest of that, by host
+        self._touched: set[int] = set()  # hosts about which something was heard or decided
+        self._spent_until = -inf  # the time for which probes sent so far count
 
     # ---- what is known of the cluster -----------------------------------
 
@@ -69,6 +73,7 @@ class Paths:
                 self._peers[number] = _Host(Way(number, 0, now, self._chance), now)
             self._peers[number].update(peer, peers, factor, now)
             self._queue_up(number)
+        self._touched = set(peers)
 
     def resume(self, number: int, relay: int, now: float) -> None:
         """Go on with a relay that an earlier agent had chosen for a host."""
@@ -80,19 +85,23 @@ class Paths:
         known.try_relay(way, now)
         way.pulse.resume(Health.UP, now)
         known.choose(Choice(RELAYED, relay, "chosen before the agent was restarted"), now)
+        self._touched.add(number)
 
     # ---- probes -----------------------------------------------------------
 
     def wake_at(self) -> float | None:
         """When to call ``due`` next; None: never."""
-        return self._queue[0][0] if self._queue else None
+        next_at = self._spent_until + 1 / PROBES_PER_SECOND_MOST
+        return max(self._queue[0][0], next_at) if self._queue else None
 
     def due(self, now: float) -> list[Probe]:
         """The probes to send now."""
         self._forget_old(now)
         probes: list[Probe] = []
         looked_at = []
-        while self._queue and self._queue[0][0] <= now:
+        self._spent_until = max(self._spent_until, now - BURST_SECONDS)
+        allowed = (now - self._spent_until) * PROBES_PER_SECOND_MOST
+        while self._queue and self._queue[0][0] <= now and len(probes) < allowed:
             _, number = heapq.heappop(self._queue)
             if self._queued.pop(number, None) is not None and number in self._peers:
                 probes += self._due_to(self._peers[number], now)
@@ -101,6 +110,8 @@ class Paths:
             self._try_relays(number, self._peers[number], now)
             self._peers[number].decide(now)
             self._queue_up(number)
+        self._touched.update(looked_at)
+        self._spent_until += len(probes) / PROBES_PER_SECOND_MOST
         return probes
 
     def answered(self, sequence: int, now: float) -> bool:
@@ -113,6 +124,7 @@ class Paths:
         if (known := self._peers.get(way.host)) is not None:
             known.decide(now)
             self._queue_up(way.host)
+            self._touched.add(way.host)
         return True
 
     def refused(self, sequence: int, now: float) -> None:
@@ -121,6 +133,7 @@ class Paths:
         if found is not None:
             found[0].refused(found[1], now)
             self._queue_up(found[0].host)
+            self._touched.add(found[0].host)
 
     # ---- results ----------------------------------------------------------
 
@@ -128,6 +141,14 @@ class Paths:
         """All hosts, with how they are reached and since when."""
         for number, known in self._peers.items():
             yield number, known.choice, known.since
+
+    def choice(self, number: int) -> Choice:
+        return self._peers[number].choice
+
+    def touched(self) -> set[int]:
+        """Hosts whose path may be another than at the last call."""
+        touched, self._touched = self._touched & self._peers.keys(), set()
+        return touched
 
     def round_trip(self, number: int) -> float | None:
         """Seconds on the way in use; None when not measured."""

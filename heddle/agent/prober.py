@@ -13,10 +13,10 @@ import json
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path as File
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from heddle.agent.paths import DIRECT, RELAYED, Choice, Paths, Peer
 from heddle.agent.sites import Site, Sites
@@ -49,6 +49,14 @@ CarryOut = Callable[[list[Path]], Awaitable[None]]  # paths that are others than
 Tell = Callable[[dict[str, Any]], None]  # the fact about all paths of this host
 
 
+class _Settled(NamedTuple):
+    """What is worth telling at once about the path to a host."""
+
+    state: str
+    relay: int
+    mtu: int | None
+
+
 class Prober:
     """Probes of one host. ``run`` works until cancelled."""
 
@@ -63,7 +71,9 @@ class Prober:
         self._needed = 0  # the largest MTU of a network here
         self._in_force = {path.host: path for path in _read(memory)}
         self._remembered = {path.host: path.relay for path in self.in_force}
-        self._told: dict[str, Any] = {}
+        self._unsettled: set[int] = set()  # hosts whose path may be another than in force
+        self._settled: dict[int, _Settled] = {}  # what was told of each host
+        self._has_news = True
         self._told_at = 0.0
         self._wake = asyncio.Event()
 
@@ -76,7 +86,9 @@ class Prober:
         """Which hosts there are to reach by now."""
         self._move_to(sites.me)
         self._needed = sites.needed
+        before = self._sites
         self._sites = {site.number: site for site in sites.others} if sites.me else {}
+        self._has_news |= self._sites != before
         numbers = {site.name: number for number, site in self._sites.items()}
         relays = sites.relays
         peers = {
@@ -90,6 +102,8 @@ class Prober:
             self._paths.resume(numbers[host], numbers.get(relay or "", 0), now)
         for host in self._in_force.keys() - numbers.keys() - self._remembered.keys():
             del self._in_force[host]
+        for number in self._settled.keys() - self._sites.keys():
+            del self._settled[number]
         self._wake.set()
 
     def answered(self, sequence: int, at: float) -> None:
@@ -151,14 +165,26 @@ class Prober:
         return self._sender
 
     async def _pass_on(self, carry_out: CarryOut, tell: Tell) -> None:
+        """Only hosts are looked at of which something was heard: a cluster may have many."""
+        self._unsettled |= self._paths.touched()
         changed = list(self._changed())
         if changed:
             await self._put_in_force(changed, carry_out)
             self._remember()
-        fact, now = self.fact(), time.monotonic()
-        if _settled(fact) != _settled(self._told) or now - self._told_at > REFRESH_SECONDS:
-            self._told, self._told_at = fact, now
-            tell(fact)
+        self._settle()
+        now = time.monotonic()
+        if self._has_news or now - self._told_at > REFRESH_SECONDS:
+            self._has_news, self._told_at = False, now
+            tell(self.fact())
+
+    def _settle(self) -> None:
+        for number in self._unsettled & self._sites.keys():
+            choice = self._paths.choice(number)
+            settled = _Settled(choice.state, choice.relay, self._paths.mtu(number))
+            if self._settled.get(number) != settled:
+                self._settled[number] = settled
+                self._has_news = True
+        self._unsettled.clear()
 
     async def _put_in_force(self, paths: list[Path], carry_out: CarryOut) -> None:
         """Before they are carried out: whoever compiles everything anew meanwhile
@@ -175,7 +201,8 @@ class Prober:
     def _changed(self) -> Iterable[Path]:
         """Paths that are others than those in force. Of a host that no probe has
         reached yet nothing is said: what the topology names holds."""
-        for number, choice, _ in self._paths.choices():
+        for number in sorted(self._unsettled & self._sites.keys()):
+            choice = self._paths.choice(number)
             if choice.state in (DIRECT, RELAYED):
                 relay = self._sites[choice.relay].name if choice.relay else None
                 path = _path(self._sites[number].name, relay, self._too_small(number))
@@ -230,13 +257,6 @@ def _words(path: Path, choice: Choice) -> str:
     way = f"through {path.relay}" if path.relay else "direct"
     shrunken = f", carries {path.mtu} bytes only" if path.mtu else ""
     return f"{way}{shrunken} ({choice.why})"
-
-
-def _settled(fact: Mapping[str, Any]) -> object:
-    """What is worth telling at once."""
-    return [
-        (path["host"], path["state"], path["relay"], path["mtu"]) for path in fact.get("paths", ())
-    ]
 
 
 def _read(memory: File) -> list[Path]:

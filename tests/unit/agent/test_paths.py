@@ -5,13 +5,24 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
 from heddle.agent.path_mtu import CONFIRM_SECONDS, LARGEST, RETRY_SECONDS
-from heddle.agent.paths import DIRECT, RELAYED, UNKNOWN, UNREACHABLE, Paths, Peer
-from heddle.agent.pulse import PASSES_UP_MOST, STEADY_SECONDS
+from heddle.agent.paths import (
+    BURST_SECONDS,
+    DIRECT,
+    PROBES_PER_SECOND_MOST,
+    RELAYED,
+    RELAYS_TRIED,
+    UNKNOWN,
+    UNREACHABLE,
+    Paths,
+    Peer,
+)
+from heddle.agent.pulse import MISSES_DOWN, PASSES_UP_MOST, STEADY_SECONDS
 from heddle.agent.ways import Probe
 
 DELAY = 0.002  # seconds, from one host to another
@@ -402,3 +413,40 @@ def test_size_of_a_relayed_path_is_that_of_its_smallest_part() -> None:
     world.cut(1, 3)
     world.until(lambda: world.path(1, 3) == (RELAYED, 2), SOON)
     world.until(lambda: world.mtu(1, 3) == 1300, 10)
+
+
+# ---- many hosts ------------------------------------------------------------------
+
+
+def probes_in(paths: Paths, begin: float, seconds: float) -> list[Probe]:
+    """All that it sends in this time, none of which is answered."""
+    sent = []
+    while (wake := paths.wake_at()) is not None and wake < begin + seconds:
+        sent += paths.due(max(wake, begin))
+    return sent
+
+
+def test_many_hosts_in_doubt_are_probed_no_faster_than_allowed() -> None:
+    """A host that is cut off from a thousand others must not spend itself on it."""
+    paths = Paths(random.Random(1).random)  # noqa: S311
+    paths.update({number: Peer(0, MTU) for number in range(2, 1002)}, 0.0)
+    sent = probes_in(paths, 0.0, 10.0)
+    assert len(sent) <= (10 + BURST_SECONDS) * PROBES_PER_SECOND_MOST + RELAYS_TRIED
+    times = Counter(probe.host for probe in sent if not probe.relay)
+    assert min(times.values()) >= MISSES_DOWN  # and nobody is forgotten
+    assert {choice.state for _, choice, _ in paths.choices()} == {UNREACHABLE}
+
+
+def test_only_what_was_heard_of_is_looked_at() -> None:
+    """So that a probe costs the same among ten hosts and a thousand."""
+    paths = Paths(random.Random(1).random)  # noqa: S311
+    paths.update({number: Peer(0, MTU) for number in range(2, 52)}, 0.0)
+    assert paths.touched() == set(range(2, 52))
+    probes = probes_in(paths, 0.0, 0.1)
+    assert paths.touched() == {probe.host for probe in probes}
+    assert paths.touched() == set()
+    assert paths.answered(probes[7].sequence, 0.1)
+    assert paths.touched() == {probes[7].host}
+    assert paths.choice(probes[7].host).state == DIRECT
+    paths.update({2: Peer(0, MTU)}, 0.2)
+    assert paths.touched() == {2}
