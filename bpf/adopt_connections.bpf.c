@@ -44,11 +44,19 @@ static __always_inline void fill_reply(const struct packet *packet,
 	reply->bytes = record->reply_bytes;
 }
 
+/* Has it timed out where it was kept (a machine's memory in a file)? */
+static __always_inline bool is_over(const struct flow *fresh, const struct packet *packet,
+				    __u64 now)
+{
+	return fresh->used_at + timeout_of(fresh, packet->key.l4_protocol) < now;
+}
+
 /* Returns 1 when the record is carried out, 0 when there is no room for it. */
 __noinline int adopt(struct __sk_buff *skb, __u32 offset)
 {
 	struct packet *packet = packet_in_hand();
 	struct adoption *room = (struct adoption *)scratch();
+	__u64 now = bpf_ktime_get_ns();
 	struct port *payer;
 
 	_Static_assert(sizeof(*room) <= SCRATCH_BYTES, "an adoption fits the scratch space");
@@ -63,7 +71,9 @@ __noinline int adopt(struct __sk_buff *skb, __u32 offset)
 	}
 	payer = find_port(payer_of(packet->key.ifindex, room->record.other_ifindex));
 	fill_flow(&room->fresh, &room->record, payer ? payer->counter_slot : 0);
-	if (put_connection(packet, &room->fresh, bpf_ktime_get_ns()))
+	if (is_over(&room->fresh, packet, now))
+		return 1;
+	if (put_connection(packet, &room->fresh, now))
 		return 0;
 	if (room->record.role == FLOW_OPENER)
 		fill_reply(packet, &room->record);

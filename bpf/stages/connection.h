@@ -308,10 +308,11 @@ static __always_inline void set_alarm(struct flow *connection, __u64 now, __u64 
 	bpf_timer_start(&connection->timer, ns, 0);
 }
 
-/* Is the port still there, or, of an end at another host, its network? */
+/* Is the port still there? Of an end at another host nobody knows: that this host
+ * floods to no other one now may mean that all machines of the network have come here. */
 static __always_inline bool has_end(__u32 ifindex)
 {
-	return is_zone(ifindex) ? !!find_tunnel_network(ifindex & VNI_MASK) : !!find_port(ifindex);
+	return is_zone(ifindex) || find_port(ifindex);
 }
 
 static int on_alarm(void *map, struct flow_key *key, struct flow *connection)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import zlib
 
 from heddle.agent.journey import Journey, Surroundings
@@ -12,6 +13,8 @@ from heddle.datapath.moving import Departure
 from heddle.errors import HypervisorError
 from heddle.hypervisor.moving import Goal, Turn, Whereabouts
 from heddle.intent.model import Machine
+
+log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 20  # of records, before they are compressed
 _FOLLOW_SECONDS = 0.1
@@ -119,6 +122,7 @@ class LeavingJourney(Journey[Leaving]):
                 await asyncio.to_thread(hypervisor.move, machine_id, self._goal)
             self.happened(Event.MOVED)
         except HypervisorError as error:
+            log.warning("migration of %s: %s", self.machine.name, error)
             self.error = str(error)
             self.happened(Event.FAILED)
         finally:

@@ -286,6 +286,8 @@ class Agent:
 
     async def _step(self, batch: Batch) -> None:
         if batch.changes:
+            if self._relocation is not None:
+                await self._relocation.about_to_change(batch.changes)
             delta, report = await self._kernel.step(batch.changes)
             self._settle(delta, report, batch.revision)
             self._meet(batch.changes, delta)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -17,15 +19,19 @@ from heddle.agent.migrations import Migrations
 from heddle.agent.residents import Residents
 from heddle.compiler.state import MachineSpec
 from heddle.datapath.loader import Datapath
-from heddle.datapath.moving import Arrival, Departure, End
+from heddle.datapath.moving import Arrival, Departure, End, ends_of, follow_machine
+from heddle.errors import HeddleError
 from heddle.events.tunnel import ActiveEvent
 from heddle.hypervisor import moving
 from heddle.hypervisor.moving import Goal, Transport, Turns, Whereabouts
 from heddle.intent.model import Kind, Presence
+from heddle.intent.names import tap_name
 from heddle.settings import HostSettings
 from heddle.store.interface import Change, Snapshot, Store
 from heddle.store.mail import Mail
 from heddle.store.open import open_mail
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,19 @@ class Relocation:
         """All intent is read anew, and has been applied."""
         await self._migrations.machines(self._residents.restart(snapshot))
 
+    async def about_to_change(self, changes: Iterable[Change]) -> None:
+        """Changes are about to be applied: those of this host's ports that stay go on
+        with the ones that leave it, wherever those are."""
+        leaving = self._residents.leaving(self._desk.host, changes)
+        ifindexes = [self._desk.index_of(tap_name(port.id)) for port in leaving]
+        there = [ifindex for ifindex in ifindexes if ifindex is not None]
+        if not there:
+            return
+        try:
+            await asyncio.to_thread(follow_machine, self._parts.datapath, there)
+        except HeddleError as error:
+            log.warning("connections with machines that have left: %s", error)
+
     async def changed(self, changes: Iterable[Change]) -> None:
         """Changes have been applied."""
         await self._migrations.machines(self._residents.update(changes))
@@ -161,19 +180,9 @@ class Relocation:
         return next((pending[name] for name in names if name in pending), None)
 
     def _ends(self, machine_id: str) -> list[End]:
-        """Of the machine's ports, in the order of its NICs; those that have no link
-        are left out, which both hosts see alike or not at all."""
         spec = self._spec(machine_id)
-        abi = self._parts.datapath.abi
-        key, value = abi.table_types("ports")
-        zone = abi.value("TUNNEL_ZONE")
-        ends = []
-        for nic in spec.nics if spec is not None else ():
-            ifindex = self._desk.index_of(nic.device)
-            raw = self._parts.datapath.table("ports").get(key.pack(ifindex)) if ifindex else None
-            if ifindex and raw is not None:
-                ends.append(End(ifindex, zone | value.unpack(raw)["network"]))
-        return ends
+        nics = spec.nics if spec is not None else ()
+        return ends_of(self._parts.datapath, (self._desk.index_of(nic.device) for nic in nics))
 
     def _departure(self, machine_id: str) -> Departure:
         return Departure(self._parts.datapath, self._ends(machine_id))

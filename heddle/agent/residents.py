@@ -63,6 +63,17 @@ class Residents:
         ports = sorted(self._ports[machine_id].values(), key=lambda port: port.nic)
         return Resident(machine, tuple(ports))
 
+    def leaving(self, host: str, changes: Iterable[Change]) -> list[Port]:
+        """Ports that have something on this host, and not after these changes, as
+        another host has them then. Those that are deleted are not among them."""
+        found = []
+        for change in changes:
+            if isinstance(after := change.value, Port):
+                before = self._port(change.id)
+                if before is not None and host in _places(before) - _places(after):
+                    found.append(before)
+        return found
+
     # ---- writing; blocks ----------------------------------------------------
 
     def has_moved(self, machine_id: str) -> None:
@@ -107,6 +118,10 @@ class Residents:
                     raise
                 time.sleep(_PAUSE_SECONDS)  # until the intent task has caught up
 
+    def _port(self, port_id: str) -> Port | None:
+        machine_id = self._machine_of.get(port_id)
+        return self._ports[machine_id].get(port_id) if machine_id is not None else None
+
     # ---- inside ---------------------------------------------------------------
 
     def _take_machine(self, change: Change) -> Machine | None:
@@ -123,3 +138,7 @@ class Residents:
         if isinstance(change.value, Port):
             self._ports[change.value.machine_id][change.id] = change.value
             self._machine_of[change.id] = change.value.machine_id
+
+
+def _places(port: Port) -> set[str]:
+    return {port.host, port.migrating_to, port.moved_from}

@@ -173,6 +173,30 @@ def _libvirt() -> Finding:
     return _program("libvirt", "libvirtd")
 
 
+def _libvirt_hook() -> Finding:
+    """Needed where somebody else than heddle may begin a migration."""
+    name = "libvirt hook"
+    if shutil.which("libvirtd") is None:
+        return Finding(name, State.OK, "not needed: no libvirt here")
+    try:
+        alone = read_settings(settings_file()).etcd is None
+    except RequestError:
+        alone = False  # another check says so
+    if alone:
+        return Finding(name, State.OK, "not needed: this host is by itself")
+    from heddle.hypervisor.libvirtd import hook_file, is_hooked
+
+    if is_hooked():
+        return Finding(name, State.OK, str(hook_file()))
+    return Finding(
+        name,
+        State.MISSING,
+        f"{hook_file()} does not ask heddle",
+        "install it as docs/migration.md says: until then libvirt refuses VMs that virsh "
+        "migrate brings here; those of heddle migrate may come",
+    )
+
+
 def _kvm() -> Finding:
     flags = set(re.findall(r"\b(?:vmx|svm)\b", Path("/proc/cpuinfo").read_text()))
     if flags and Path("/dev/kvm").exists():
@@ -265,6 +289,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _object,
     _qemu,
     _libvirt,
+    _libvirt_hook,
     _kvm,
     _agent,
     _store,

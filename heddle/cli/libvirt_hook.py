@@ -8,10 +8,11 @@ import time
 from contextlib import closing
 
 from heddle.cli.options import describe
-from heddle.errors import HeddleError, OperationError
+from heddle.errors import AgentError, HeddleError, OperationError
 
 _PREPARE_SECONDS = 60.0
 _LOOK_SECONDS = 0.1
+_AGENT_SECONDS = 5.0
 _PREPARED = ("offered", "loaded", "active")
 
 
@@ -37,10 +38,27 @@ def run(arguments: argparse.Namespace) -> int:
 
     mark = read_mark(xml)
     if mark is not None and has_store():  # without one, there is no agent that could prepare
+        if _awaited(mark.id):
+            return 0
         definition = _prepared(mark.id)
         if definition:
             print(moved_xml(xml, definition))
     return 0
+
+
+def _awaited(machine_id: str) -> bool:
+    """Whether this host's agent is prepared already: heddle itself moves the machine,
+    also when the store can't be reached just now."""
+    from heddle.agent.client import AgentClient
+
+    try:
+        with AgentClient() as client:
+            told = next(client.stream("facts", time.monotonic() + _AGENT_SECONDS))
+    except (AgentError, TimeoutError, StopIteration):
+        return False
+    facts = {(kind, name): fact for kind, name, fact in told["facts"]}
+    fact = facts.get(("migration", machine_id)) or {}
+    return fact.get("state") in _PREPARED
 
 
 def _prepared(machine_id: str) -> str:

@@ -3,13 +3,15 @@
 On their way they are a string of ``struct connection_record`` (bpf/shared/abi.h)
 in which nothing belongs to a host: in place of ifindexes stand numbers of ends,
 n for the n-th port of the machine and 0 for an end elsewhere, and in place of
-times their ages. Departure makes such strings, Arrival takes them in.
+times their ages. Departure makes such strings, Arrival takes them in. What ports of
+this host have with one that has left is made anew by ``follow_machine``.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,6 +72,20 @@ class End(NamedTuple):
 
     ifindex: int
     elsewhere: int  # what stands in flow keys for ends on other hosts, seen from this port
+
+
+def ends_of(datapath: Datapath, ifindexes: Iterable[int | None]) -> list[End]:
+    """Of a machine's ports, in the order of its NICs. Those without link or row are
+    left out, which both hosts see alike or not at all."""
+    table, abi = datapath.table("ports"), datapath.abi
+    key, value = abi.table_types("ports")
+    zone = abi.value("TUNNEL_ZONE")
+    ends = []
+    for ifindex in ifindexes:
+        raw = table.get(key.pack(ifindex)) if ifindex else None
+        if ifindex and raw is not None:
+            ends.append(End(ifindex, zone | value.unpack(raw)["network"]))
+    return ends
 
 
 class _Flow(NamedTuple):
@@ -199,42 +215,42 @@ class Arrival:
         self._datapath = datapath
         self._ends = tuple(ends)
         self._layouts = _Layouts(datapath.abi)
-        self._program = datapath.load_beside(OBJECT, PROGRAM)
-        self._record_bytes = self._layouts.record.size
-        self._per_run = (_FRAME_BYTES - len(_ETHERNET_HEADER)) // self._record_bytes
+        self._adopter = _Adopter(datapath)
 
-    def adopt(self, records: bytes, *, keep_seconds: float = 0.0) -> int:
+    def adopt(self, records: bytes, *, keep_seconds: float = 0.0, away_seconds: float = 0.0) -> int:
         """Make, change or end what the records say; returns how many could not
         be, for want of room. For ``keep_seconds`` a connection counts as used
-        even if none of its packets are seen here yet.
+        even if none of its packets are seen here yet. Of records that are
+        ``away_seconds`` old, those that have timed out meanwhile are not made.
 
         KernelError when the records are those of another version of heddle.
         """
-        size = self._record_bytes
+        size = self._layouts.record.size
         if len(records) % size:
             raise KernelError(
                 "connections come from a host with another version of heddle: "
                 "upgrade both, or migrate without them"
             )
         now = time.monotonic_ns()
-        keep_until = now + int(keep_seconds * 1e9)
+        keep_until = now + int(keep_seconds * 1e9) if keep_seconds else 0
+        then = now - int(max(away_seconds, 0.0) * 1e9)
         own = [
-            self._own(records[start : start + size], now, keep_until)
+            self._own(records[start : start + size], then, keep_until)
             for start in range(0, len(records), size)
         ]
-        batches = range(0, len(own), self._per_run)
-        return len(own) - sum(self._run(own[at : at + self._per_run]) for at in batches)
+        return self._adopter.adopt(own)
 
     def close(self) -> None:
-        self._program.close()
+        self._adopter.close()
 
-    def _own(self, record: bytes, now: int, keep_until: int) -> bytes:
-        """The record with this host's ifindexes and times."""
+    def _own(self, record: bytes, then: int, keep_until: int) -> bytes:
+        """The record with this host's ifindexes and times; its ages are those of
+        ``then``."""
         opener = int.from_bytes(record[:4], "little")
         other, *rest = self._layouts.record.unpack(record)
         age, idle = rest[6:8]
         ends = self._ifindexes(opener, other)
-        rest[6:8] = max(now - age, 1), max(now - idle, keep_until, 1)
+        rest[6:8] = max(then - age, 1), max(then - idle, keep_until, 1)
         key = ends[0].to_bytes(4, "little") + record[4 : self._layouts.key_bytes]
         return self._layouts.pack(key, ends[1], *rest)
 
@@ -248,6 +264,71 @@ class Arrival:
 
         return ifindex(opener), ifindex(other)
 
+
+class _Adopter:
+    """The program that makes entries, of records with ifindexes and times of this host."""
+
+    def __init__(self, datapath: Datapath) -> None:
+        self._program = datapath.load_beside(OBJECT, PROGRAM)
+        record_bytes = datapath.abi.codec("connection_record").size
+        self._per_run = (_FRAME_BYTES - len(_ETHERNET_HEADER)) // record_bytes
+
+    def adopt(self, records: Sequence[bytes]) -> int:
+        """Returns how many it could not make."""
+        batches = range(0, len(records), self._per_run)
+        made = sum(self._run(records[at : at + self._per_run]) for at in batches)
+        return len(records) - made
+
+    def close(self) -> None:
+        self._program.close()
+
     def _run(self, records: Sequence[bytes]) -> int:
         frame = _ETHERNET_HEADER + b"".join(records)
         return run(self._program.fd, frame, ifindex=_LOOPBACK).verdict
+
+
+def follow_machine(datapath: Datapath, ifindexes: Iterable[int]) -> int:
+    """Ports at these devices have left for another host, and their rows are about to
+    go: make their connections with ports that stay anew as connections with that
+    host, as packets would do, for those that have no packets just now. Returns how
+    many connections there were."""
+    left, layouts = frozenset(ifindexes), _Layouts(datapath.abi)
+    entries = dict(datapath.table("flows").items())
+    reply = datapath.abi.value("FLOW_REPLY")
+    records = []
+    for key, raw in entries.items():
+        flow = _Flow._make(layouts.flow.unpack(raw))
+        ends = (int.from_bytes(key[:4], "little"), flow.other_ifindex)
+        if flow.role != reply and len(left.intersection(ends)) == 1:
+            (staying,) = (end for end in ends if end not in left)
+            for end in ends_of(datapath, [staying]):
+                records.append(_moved(layouts, key, flow, left, end))
+    if records:
+        with closing(_Adopter(datapath)) as adopter:
+            adopter.adopt(records)
+    return len(records)
+
+
+def _moved(layouts: _Layouts, key: bytes, flow: _Flow, left: frozenset[int], staying: End) -> bytes:
+    """The record of a connection of which one end has left. An end that is at a third
+    host already is no device, so that ``staying`` is a port."""
+    opener = int.from_bytes(key[:4], "little")
+    opener, other = (
+        staying.elsewhere if end in left else end for end in (opener, flow.other_ifindex)
+    )
+    return layouts.pack(
+        opener.to_bytes(4, "little") + key[4:],
+        other,
+        flow.from_rule,
+        flow.to_rule,
+        flow.role,
+        flow.state,
+        flow.connection_flags,
+        False,
+        flow.opened_at,
+        flow.used_at,
+        flow.packets,
+        flow.bytes,
+        0,
+        0,
+    )

@@ -61,7 +61,8 @@ _QEMU_SETTINGS = "etc/libvirt/qemu.conf"
 _DAEMON_SETTINGS = "etc/libvirt/libvirtd.conf"
 _HOSTS = "etc/hosts"
 _HOOK = "etc/libvirt/hooks/qemu"  # asked by libvirt before it does something
-_HOOK_COMMAND = "-m heddle.cli.main libvirt-hook"
+_HOOK_WORD = "libvirt-hook"
+_HOOK_COMMAND = f"-m heddle.cli.main {_HOOK_WORD}"
 _MOUNTS = Path("/proc/self/mountinfo")  # the fifth word of a line is the mount point
 
 # libvirt would print every error to stderr beside raising it.
@@ -72,6 +73,19 @@ def connection_uri() -> str:
     """URI of this host's libvirt, also for virsh."""
     root = _private_root()
     return f"qemu+unix:///system?socket={root}/run/libvirt/libvirt-sock" if root else _SYSTEM_URI
+
+
+def hook_file() -> Path:
+    """What this host's libvirt asks before a VM comes here."""
+    return Path(_private_root() or "/") / _HOOK
+
+
+def is_hooked() -> bool:
+    """Whether that asks heddle, as far as one can see from outside."""
+    try:
+        return os.access(hook_file(), os.X_OK) and _HOOK_WORD in hook_file().read_text()
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def connect() -> libvirt.virConnect | None:

@@ -1,19 +1,34 @@
-"""The memory of a machine in a file: saved on one host, restored on this or another."""
+"""The memory of a machine in a file: saved on one host, restored on this or another.
+
+Its connections lie in a second file beside it: a security group that would not
+let a peer begin anew must know them when the machine goes on.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
+import socket
+import time
+import zlib
+from contextlib import closing
 from pathlib import Path
 
 import libvirt
 
 from heddle.compiler.state import MachineSpec
-from heddle.errors import HypervisorError
+from heddle.datapath.loader import Datapath
+from heddle.datapath.moving import Arrival, Departure, ends_of
+from heddle.errors import HeddleError, HypervisorError
 from heddle.hypervisor.domain import moved_xml
 
+log = logging.getLogger(__name__)
 
-def save(domain: libvirt.virDomain, spec: MachineSpec) -> None:
-    """Write the memory of a running machine to ``spec.saved``, and end it. It takes
-    a second per some 100 MB. HypervisorError when the file can't be written."""
+
+def save(domain: libvirt.virDomain, spec: MachineSpec, host: str) -> None:
+    """Write the memory of a running machine to ``spec.saved`` and its connections
+    beside it, and end it. It takes a second per some 100 MB. HypervisorError when
+    the file of its memory can't be written."""
     file = Path(spec.saved)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -22,13 +37,22 @@ def save(domain: libvirt.virDomain, spec: MachineSpec) -> None:
             f"machine {spec.name} can't be saved in {file}: {error.strerror}: choose another file"
         ) from error
     domain.save(str(file))
+    try:  # now that nothing of them changes any more
+        _write_connections(spec, host)
+    except (HeddleError, OSError) as error:
+        log.warning("machine %s is saved without its connections: %s", spec.name, error)
+
+
+def connections_file(spec: MachineSpec) -> Path:
+    """Where the connections of a saved machine lie."""
+    return Path(f"{spec.saved}.connections")
 
 
 def restore(
     connection: libvirt.virConnect, domain: libvirt.virDomain, spec: MachineSpec, host: str
 ) -> None:
-    """Start a machine from its saved memory. The file serves once and is removed: what
-    it says of the machine's disk is true no more. HypervisorError when it is not here."""
+    """Start a machine from its saved memory. The files serve once and are removed: what
+    they say of the machine's disk is true no more. HypervisorError when it is not here."""
     file = Path(spec.saved)
     if not file.exists():
         raise HypervisorError(
@@ -38,5 +62,42 @@ def restore(
     saved = connection.saveImageGetXMLDesc(str(file), libvirt.VIR_DOMAIN_XML_SECURE)
     definition = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
     flags = libvirt.VIR_DOMAIN_SAVE_RUNNING
+    try:
+        _read_connections(spec, host)
+    except (HeddleError, OSError, ValueError, KeyError, zlib.error) as error:
+        log.warning("machine %s goes on without its connections: %s", spec.name, error)
     connection.restoreFlags(str(file), moved_xml(saved, definition), flags)
     file.unlink()
+    connections_file(spec).unlink(missing_ok=True)
+
+
+def _write_connections(spec: MachineSpec, host: str) -> None:
+    """A line that says when (s of the Epoch, since hosts share no other clock), and
+    compressed records (heddle.datapath.moving)."""
+    with closing(Datapath.open(host)) as datapath:
+        ends = ends_of(datapath, _ifindexes(spec))
+        records = Departure(datapath, ends).bulk()
+    told = json.dumps({"saved_at": time.time(), "ends": len(ends)})
+    file = connections_file(spec)
+    file.touch(mode=0o600)
+    file.write_bytes(told.encode() + b"\n" + zlib.compress(records, level=1))
+
+
+def _read_connections(spec: MachineSpec, host: str) -> None:
+    """Make those that have not timed out meanwhile, before the machine goes on."""
+    file = connections_file(spec)
+    if not file.exists():
+        return
+    told, _, compressed = file.read_bytes().partition(b"\n")
+    saved = json.loads(told)
+    with closing(Datapath.open(host)) as datapath:
+        ends = ends_of(datapath, _ifindexes(spec))
+        if len(ends) != saved["ends"]:
+            raise HypervisorError(f"it had {saved['ends']} NICs, and has {len(ends)}")
+        with closing(Arrival(datapath, ends)) as arrival:
+            away = max(time.time() - saved["saved_at"], 0.0)
+            arrival.adopt(zlib.decompress(compressed), away_seconds=away)
+
+
+def _ifindexes(spec: MachineSpec) -> list[int]:
+    return [socket.if_nametoindex(nic.device) for nic in spec.nics]

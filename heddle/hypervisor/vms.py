@@ -266,7 +266,7 @@ class VirtualMachines:
         """Shut it down, or save its memory where that is wanted."""
         if not spec.saved:
             return self._stop(domain, run, spec)
-        saving.save(domain, spec)
+        saving.save(domain, spec, self._host)
         return _off(spec)
 
     def _stop(self, domain: libvirt.virDomain, run: _Run, spec: MachineSpec) -> MachineStatus:

@@ -13,17 +13,21 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cluster import Running, cluster, eventually
 
+from heddle.lab.etcd import stop_member
+
 pytestmark = pytest.mark.timeout(1800)
 HERE = Path(__file__).parent
 ADDRESS = "172.17.17.2"
 PORT = 5201  # iperf3 listens in the guest
+TIMER_SECONDS = 35.0  # after which each connection has been looked at (FIRST_ALARM_NS)
 FILE = """
 version: 1
 hosts: {h1: {}, h2: {}, h3: {}}
@@ -151,6 +155,45 @@ def streams(lab: Running, host: str) -> int:
     return sum(f.get("destination_port") == PORT and f["state"] == "established" for f in flows)
 
 
+@contextlib.contextmanager
+def talking(lab: Running, host: str) -> Iterator[Callable[[str], None]]:
+    """A TCP connection from each container to vm0, which runs there; what is called with
+    a word sends it through all of them, and sees that it is echoed."""
+    echo = "busybox nc -ll -p 7 -e cat >/dev/null 2>&1 </dev/null &"
+    lab.host(host, "heddle", "exec", "vm0", "--", "sh", "-c", echo)
+    with contextlib.ExitStack() as stack:
+        talkers = []
+        for container in ("h1/c1", "h2/c2", "h3/c3"):
+            argv = lab.inside(container, sys.executable, str(HERE / "talker.py"), ADDRESS, "7")
+            talkers.append(stack.enter_context(lab.background(argv)))
+
+        def expect(line: str) -> None:
+            told = [t.stdout.readline() for t in talkers if t.stdout is not None]
+            assert told == [f"{line}\n"] * 3
+
+        def say(word: str) -> None:
+            for talker in talkers:
+                assert talker.stdin is not None
+                talker.stdin.write(f"{word}\n")
+                talker.stdin.flush()
+            expect(word)
+
+        expect("connected")
+        say("hello")
+        yield say
+
+
+def test_connections_that_are_silent_go_on(lab: Running) -> None:
+    """On the host that vm0 leaves they would have an end there that is gone."""
+    here = settled(lab)
+    with talking(lab, here) as say:
+        begun = time.monotonic()
+        lab.host(here, "heddle", "migrate", "vm0", other(here))
+        assert settled(lab) == other(here)
+        eventually(lambda: time.monotonic() > begun + TIMER_SECONDS, "timers have looked")
+        say("still here?")
+
+
 # ---- faults ---------------------------------------------------------------------------------
 
 
@@ -197,6 +240,20 @@ def test_an_agent_dies_on_the_way(lab: Running, which: str) -> None:
         eventually(lambda: answers(lab), "it answers while the agent is dead", 60)
         lab.cluster.heddle("lab", "up", lab.cluster.root / "topology.yaml", "--name", "lab")
         assert settled(lab) == there
+    assert boot_id(lab, there) == before
+    assert answers(lab)
+
+
+def test_etcd_dies_on_the_way(lab: Running) -> None:
+    """The VM moves all the same and can be reached; the store learns of it later."""
+    with migrating(lab) as (here, there):
+        before = boot_id(lab, here)
+        assert stop_member(lab.folder.etcd, 1)
+        faster(lab, here)
+        eventually(lambda: "vm0" not in virsh(lab, here, "list", "--name"), "it has left", 120)
+        eventually(lambda: answers(lab), "it answers without etcd", 60)
+        lab.cluster.heddle("lab", "up", lab.cluster.root / "topology.yaml", "--name", "lab")
+    assert settled(lab) == there
     assert boot_id(lab, there) == before
     assert answers(lab)
 
@@ -269,13 +326,17 @@ def test_one_that_virsh_begins_is_followed(lab: Running) -> None:
 
 
 def test_saved_here_and_restored_there(lab: Running) -> None:
-    """It goes on where it was, and its network is there as it left it."""
+    """It goes on where it was, and its network is there as it left it, with connections
+    that it could not have begun itself."""
     here = settled(lab)
     there, before = other(here), boot_id(lab, here)
     file = lab.cluster.root / "vm0.saved"
-    lab.host(here, "heddle", "vm", "save", "vm0", "--to", str(file))
-    lab.host(here, "heddle", "vm", "restore", "vm0", "--host", there)
-    assert settled(lab) == there
+    with talking(lab, here) as say:
+        lab.host(here, "heddle", "vm", "save", "vm0", "--to", str(file))
+        lab.host(here, "heddle", "vm", "restore", "vm0", "--host", there)
+        assert settled(lab) == there
+        say("and now")
     assert boot_id(lab, there) == before
     assert answers(lab)
     assert "vm0" not in virsh(lab, here, "list", "--all", "--name").split()
+    assert not list(lab.cluster.root.glob("vm0.saved*")), "its files serve once"

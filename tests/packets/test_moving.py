@@ -15,7 +15,7 @@ from packet_talk import arrived, between, question_and_answer, tcp, udp
 from packet_world import DB1, STRANGER, WEB1, WEB2
 
 from heddle.datapath.flows import Connection
-from heddle.datapath.moving import Arrival, Departure, End
+from heddle.datapath.moving import Arrival, Departure, End, ends_of, follow_machine
 from heddle.errors import KernelError
 from tests.packets.conftest import TC_ACT_REDIRECT, Switchboard
 
@@ -192,21 +192,22 @@ def test_rules_of_the_new_host_count(moving: Moving) -> None:
     assert (moving.board.flows(), moving.board.total_usage()) == ([], 0)
 
 
-def test_what_was_idle_too_long_ends_by_its_timer(moving: Moving) -> None:
-    """Reset 20 s before, of which 10 are enough."""
+@pytest.mark.parametrize("away", [0.0, 20.0])
+def test_what_has_timed_out_on_its_way_is_not_made(moving: Moving, away: float) -> None:
+    """Reset, which is remembered for 10 s. An established connection stays for days."""
     board = moving.board
-    established(board, 4)
-    board.run("web1", between(WEB1, DB1, 4, tcp("R")))
-    table = board.datapath.table("flows")
-    value = board.datapath.abi.table_types("flows")[1]
-    for raw_key, raw in list(table.items()):
-        row = value.unpack(raw)
-        row["used_at"] -= 20 * SECOND
-        table.put(raw_key, value.pack(row))
-    carry(moving)
-    assert len(board.flows()) == 2
-    _until_no_flow_is_left(board)
-    assert board.total_usage() == 0
+    for sport in (1001, 1002):
+        established(board, 4, sport)
+    board.run("web1", between(WEB1, DB1, 4, tcp("R", 1001, 80)))
+    records = moving.departure.bulk()
+    moving.forget()
+    moving.switch()
+    assert moving.arrival.adopt(records, away_seconds=away) == 0
+    left = {c.source_port: c for c in board.connections()}
+    assert set(left) == ({1002} if away else {1001, 1002})
+    idle = (time.monotonic_ns() - left[1002].used_at) / SECOND
+    assert away <= idle < away + DEADLINE
+    assert board.total_usage() == len(left)
 
 
 def test_the_timer_leaves_alone_what_is_in_use_elsewhere(moving: Moving) -> None:
@@ -238,6 +239,45 @@ def test_ports_that_are_gone_take_their_connections_along(moving: Moving) -> Non
     assert moving.arrival.adopt(records, keep_seconds=3600) == 0
     moving.board.world.delete("ports", moving.board.devices[STRANGER].ifindex)
     _until_no_flow_is_left(moving.board)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_idle_connections_follow_a_port_that_has_left(moving: Moving, version: int) -> None:
+    """db1 goes to another host and its row from here, while nothing is said. web1 asks and
+    is answered as before."""
+    board = moving.board
+    before = established(board, version)
+    web1, db1 = (board.devices[name].ifindex for name in ("web1", "db1"))
+    zone = ends_of(board.datapath, [web1])[0].elsewhere
+    assert follow_machine(board.datapath, [db1]) == 1
+    (connection,) = board.connections()
+    assert (connection.from_ifindex, connection.to_ifindex) == (web1, zone)
+    assert (connection.state, connection.opened_at, connection.used_at) == (
+        "ESTABLISHED",
+        before.opened_at,
+        before.used_at,
+    )
+    assert (board.usage(WEB1.slot), board.total_usage(), len(board.flows())) == (1, 1, 2)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_those_that_the_left_port_opened_follow_it_too(strict: Switchboard, version: int) -> None:
+    established(strict, version)
+    web1, db1 = (strict.devices[name].ifindex for name in ("web1", "db1"))
+    zone = ends_of(strict.datapath, [db1])[0].elsewhere
+    assert follow_machine(strict.datapath, [web1]) == 1
+    (connection,) = strict.connections()
+    assert (connection.from_ifindex, connection.to_ifindex) == (zone, db1)
+    assert (strict.usage(WEB1.slot), strict.total_usage(), len(strict.flows())) == (0, 1, 2)
+
+
+def test_connections_of_others_stay_when_a_port_has_left(strict: Switchboard) -> None:
+    established(strict, 4)
+    flows = sorted(strict.datapath.table("flows").items())
+    assert follow_machine(strict.datapath, [strict.devices[STRANGER].ifindex]) == 0
+    both = [strict.devices[name].ifindex for name in ("web1", "db1")]
+    assert follow_machine(strict.datapath, both) == 0, "those of a machine with itself go"
+    assert sorted(strict.datapath.table("flows").items()) == flows
 
 
 def _until_no_flow_is_left(board: Switchboard) -> None:

@@ -108,3 +108,26 @@ def test_ports_are_in_the_order_of_the_nics(residents: Residents) -> None:
     resident = residents.resident("m")
     assert resident is not None
     assert [port.id for port in resident.ports] == ["p1"]
+
+
+def test_ports_that_leave_a_host(residents: Residents) -> None:
+    """The last word of a migration, not its first; and a machine that is restored elsewhere."""
+
+    def leaving(host: str, before: tuple[str, str, str], after: tuple[str, str, str]) -> int:
+        fields = ("host", "migrating_to", "moved_from")
+        ports = [p.model_copy(update=dict(zip(fields, before, strict=True))) for p in PORTS]
+        residents.update(Change(1, Kind.PORT, p.id, p) for p in ports)
+        update = dict(zip(fields, after, strict=True))
+        changes = [Change(2, Kind.PORT, p.id, p.model_copy(update=update)) for p in ports]
+        return len(residents.leaving(host, changes))
+
+    assert leaving("h1", ("h1", "", ""), ("h1", "h2", "")) == 0
+    assert leaving("h1", ("h1", "h2", ""), ("h2", "", "h1")) == 0
+    assert leaving("h1", ("h2", "", "h1"), ("h2", "", "")) == 2
+    assert leaving("h2", ("h2", "", "h1"), ("h2", "", "")) == 0
+    assert leaving("h1", ("h1", "", ""), ("h2", "", "")) == 2
+    assert leaving("h2", ("h1", "h2", ""), ("h1", "", "")) == 2
+
+
+def test_ports_that_are_deleted_leave_nothing(residents: Residents) -> None:
+    assert residents.leaving("h1", [Change(2, Kind.PORT, port.id, None) for port in PORTS]) == []

@@ -69,3 +69,36 @@ def test_what_the_kernel_refuses_is_missing(monkeypatch: pytest.MonkeyPatch) -> 
     assert finding.state is State.MISSING
     assert finding.detail == "Error: Specified qdisc kind is unknown."
     assert "CONFIG_NET_CLS_ACT" in finding.remedy
+
+
+HOOKS = {
+    "none": (None, 0o755, State.MISSING),
+    "another's": ("#!/bin/sh\nexit 0\n", 0o755, State.MISSING),
+    "not executable": ('exec heddle libvirt-hook "$@"\n', 0o644, State.MISSING),
+    "heddle's": ('exec heddle libvirt-hook "$@"\n', 0o755, State.OK),
+}
+
+
+@pytest.mark.parametrize("case", HOOKS)
+def test_a_host_of_a_cluster_needs_the_hook_of_libvirt(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, mode, state = HOOKS[case]
+    monkeypatch.setattr("shutil.which", lambda *_, **__: "/usr/sbin/libvirtd")
+    settings = tmp_path / "etc/heddle/heddle.toml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('[store]\netcd = ["http://192.0.2.1:2379"]\n')
+    hook = tmp_path / "etc/libvirt/hooks/qemu"
+    if text is not None:
+        hook.parent.mkdir(parents=True)
+        hook.write_text(text)
+        hook.chmod(mode)
+    finding = checks._libvirt_hook()
+    assert finding.state is state
+    assert str(hook) in finding.detail
+    assert ("docs/migration.md" in finding.remedy) is (state is State.MISSING)
+
+
+def test_a_host_by_itself_needs_no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda *_, **__: "/usr/sbin/libvirtd")
+    assert checks._libvirt_hook().detail == "not needed: this host is by itself"
