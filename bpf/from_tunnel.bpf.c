@@ -101,7 +101,7 @@ int from_tunnel(struct __sk_buff *skb)
 		if (packet->fragment)
 			stage_fragment(skb, packet);
 		flow = stage_flow(packet);
-		if (flow && flow->host != packet->from_host)
+		if (flow && (flow->host != packet->from_host || is_from_open_port(packet)))
 			flow = NULL; /* there may be something to learn */
 		if (flow && (packet->decisions[STAGE_FLOW] == DECISION_FLOW_HIT ||
 			     track(packet, flow)))

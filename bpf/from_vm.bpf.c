@@ -159,14 +159,16 @@ static __always_inline int leave_shaper_to_port(struct __sk_buff *skb, struct pa
 }
 
 static __always_inline int leave_shaper_to_host(struct __sk_buff *skb, struct packet *packet,
-						__u32 host, __u32 network)
+						__u32 host, __u32 mark)
 {
 	struct this_host *here = find_this_host();
+	bool is_open = (mark & SHAPED_MARK_MASK) == SHAPED_OPEN_TUNNEL_MARK;
 	struct vtep *vtep = find_vtep(host);
 
 	if (!vtep || !here || !here->tunnel_ifindex)
 		return drop_shaped(skb, packet, skb->ifindex, DROP_NO_VTEP);
-	return send_to_host(skb, vtep, here->tunnel_ifindex, network);
+	return send_to_host(skb, vtep, here->tunnel_ifindex, mark & ~SHAPED_MARK_MASK,
+			    is_open ? ENVELOPE_OPEN : 0);
 }
 
 /* What the shaper let pass has been decided about: on to its destination. Only
@@ -177,8 +179,8 @@ static __always_inline int leave_shaper(struct __sk_buff *skb, struct packet *pa
 
 	/* Neither is for a class of the receiver's qdisc or the underlay's routes. */
 	skb->mark = skb->priority = skb->tc_index = 0;
-	if ((mark & SHAPED_MARK_MASK) == SHAPED_TUNNEL_MARK)
-		return leave_shaper_to_host(skb, packet, host, mark & ~SHAPED_MARK_MASK);
+	if ((mark & SHAPED_MARK_MASK) != SHAPED_MARK)
+		return leave_shaper_to_host(skb, packet, host, mark);
 	return leave_shaper_to_port(skb, packet, mark & ~SHAPED_MARK_MASK);
 }
 
@@ -186,7 +188,7 @@ static __always_inline bool is_leaving_shaper(const struct __sk_buff *skb)
 {
 	__u32 kind = skb->mark & SHAPED_MARK_MASK;
 
-	return kind == SHAPED_MARK || kind == SHAPED_TUNNEL_MARK;
+	return kind == SHAPED_MARK || kind == SHAPED_TUNNEL_MARK || kind == SHAPED_OPEN_TUNNEL_MARK;
 }
 
 /* The device that the frame came from at first. */

@@ -135,7 +135,7 @@ enum port_flag {
 	PORT_DHCP4 = 2,
 	PORT_DHCP6 = 4,
 	PORT_RA = 8,
-	PORT_OPEN = 16, /* port security is off: neither guard nor security groups */
+	PORT_OPEN = 16, /* port security is off: neither guard nor security groups; others may be behind it */
 	PORT_SHAPED_TO_VM = 32, /* its device has a qdisc that must be passed */
 	PORT_DSCP = 64, /* mark what the VM sends with port.dscp */
 	PORT_STANDBY = 128, /* its VM is being moved here: until its first frame it is elsewhere */
@@ -154,6 +154,11 @@ enum limits {
 	RA_OPTIONS_MAX = 480,
 	EPOCH_SLOTS = 4096,
 	COUNTER_SLOTS = 16384,
+	/* MACs, and as many addresses, that are learned behind one open port, and behind
+	 * those of another host. The oldest makes room. */
+	OPEN_PORT_MAX = 512,
+	OPEN_HOST_MAX = 4096,
+	OPEN_SECONDS = 300, /* that they count without a word (IEEE 802.1D table 7-5) */
 	ROUTER_HOPS_MAX = 4,
 	EVENT_CAPTURE_BYTES = 128,
 	GROUPS_MAX = 16, /* security groups of a port */
@@ -172,6 +177,7 @@ enum limits {
 	SHAPED_FLOOD_MARK = 0x54000000,
 	/* For another host: the VNI in the lower 24 bits, the host's number in tc_index. */
 	SHAPED_TUNNEL_MARK = 0x55000000,
+	SHAPED_OPEN_TUNNEL_MARK = 0x56000000, /* the same, from an open port */
 	SHAPER_MAJOR = 1, /* handle of the shaper's qdisc; a port's class is its counter slot + 1 */
 	ICMP_BURST = 100, /* errors to one port in a row, */
 	ICMP_PER_SECOND = 100, /* and as many a second thereafter */
@@ -190,13 +196,15 @@ enum tunnel_limits {
 	PROBE_VNI = 0xffffff, /* no network's */
 	PROBE_ETHERTYPE = 0x88b5, /* IEEE 802 local experimental */
 	/* Of the 32 bits that an envelope has for a group policy: the number of the
-	 * host that it is for (0: who gets it), and how often it was sent on. */
-	ENVELOPE_HOST_MASK = 0xffff,
+	 * host that it is for (0: who gets it), whether the sender is an open port, and
+	 * how often it was sent on. */
+	ENVELOPE_HOST_MASK = 0x7fff,
+	ENVELOPE_OPEN = 0x8000,
 	ENVELOPE_FORWARDED_ONCE = 0x80000,
 	ENVELOPE_FORWARDED_TWICE = 0x400000,
 	TUNNEL_FORWARDS_MAX = 3,
-	HOSTS_MAX = 65535,
-	GROUP_HOSTS = 0x10000, /* from here on the numbers of vteps are those of multicast groups */
+	HOSTS_MAX = 32767,
+	GROUP_HOSTS = 0x8000, /* from here on the numbers of vteps are those of multicast groups */
 };
 
 /* ---- ports: device ifindex -> port ------------------------------------- */
@@ -250,6 +258,35 @@ struct neighbor {
 	__u32 target;
 	__u8 mac[MAC_BYTES];
 	__u8 pad[2];
+};
+
+/* ---- who is behind open ports, and what each, or each other host, has had learned,
+ * in the order in which it makes room. */
+
+struct open_endpoint { /* begins like an endpoint */
+	__u32 kind;
+	__u32 target;
+	__u64 heard_at; /* ns of the monotonic clock */
+};
+
+struct open_neighbor { /* begins like a neighbor */
+	__u32 kind;
+	__u32 target;
+	__u8 mac[MAC_BYTES];
+	__u8 pad[2];
+	__u64 heard_at;
+};
+
+struct open_slot_key {
+	__u32 owner; /* ifindex, or TUNNEL_ZONE | number of the host */
+	__u16 slot;
+	__u8 is_address; /* a MAC otherwise */
+	__u8 pad;
+};
+
+struct open_slots {
+	__u32 macs; /* learned so far */
+	__u32 addresses;
 };
 
 /* ---- source_prefixes: what a port may send from besides its own MAC and

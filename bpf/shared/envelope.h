@@ -57,11 +57,17 @@ static __always_inline bool address_envelope(struct __sk_buff *skb, const struct
 	       !bpf_skb_set_tunnel_opt(skb, &policy, sizeof(policy));
 }
 
+static __always_inline __u32 bits_for(const struct vtep *vtep, __u32 bits)
+{
+	return bits | (vtep->relayed_to & ENVELOPE_HOST_MASK);
+}
+
 /* Send the packet to a host by its way. A relay is told whom it is for. A function
  * of its own for the sake of the stack. */
-__noinline int send_to_host(struct __sk_buff *skb, struct vtep *vtep, __u32 tunnel, __u32 network)
+__noinline int send_to_host(struct __sk_buff *skb, struct vtep *vtep, __u32 tunnel, __u32 network,
+			    __u32 bits)
 {
-	if (!vtep || !address_envelope(skb, vtep, network, vtep->relayed_to & ENVELOPE_HOST_MASK, 0))
+	if (!vtep || !address_envelope(skb, vtep, network, bits_for(vtep, bits), 0))
 		return TC_ACT_SHOT;
 	return bpf_redirect(tunnel, 0);
 }

@@ -2,10 +2,11 @@
 /*
  * Who has an address or a MAC in a network. Nearly all of it is intent. What
  * several ports may use (allowed address pairs) belongs to the one that last
- * announced it by ARP or ND.
+ * announced it by ARP or ND. All else may be behind an open port.
  */
 #pragma once
 
+#include "shared/open_ports.h"
 #include "shared/packet.h"
 
 static __always_inline struct neighbor *find_assigned(__u32 network, const __u8 *address)
@@ -30,14 +31,6 @@ static __always_inline bool has_pair(__u32 ifindex, const __u8 *mac, const __u8 
 	copy_address(key.address, address);
 	version = bpf_map_lookup_elem(&source_prefixes, &key);
 	return version && *version == (is_mapped(address) ? 4 : 6);
-}
-
-/* Has the network members of which only their frames tell who they are? */
-static __always_inline bool learns(__u32 network)
-{
-	struct tunnel_network *found = find_tunnel_network(network);
-
-	return found && found->flags & TUNNEL_LEARN;
 }
 
 static __always_inline bool is_own_neighbor(const struct packet *packet,
@@ -73,10 +66,12 @@ static __always_inline struct neighbor *find_neighbor(struct packet *packet, __u
 
 	copy_address(key.address, address);
 	neighbor = bpf_map_lookup_elem(&addresses, &key);
-	if (neighbor || !is_learned(&key))
+	if (neighbor)
 		return neighbor;
 	packet->is_movable = true;
-	return bpf_map_lookup_elem(&learned_addresses, &key);
+	if (is_learned(&key))
+		return bpf_map_lookup_elem(&learned_addresses, &key);
+	return find_open_address(&key);
 }
 
 static __always_inline struct endpoint *find_endpoint(struct packet *packet, __u32 network,
@@ -90,14 +85,14 @@ static __always_inline struct endpoint *find_endpoint(struct packet *packet, __u
 	endpoint = bpf_map_lookup_elem(&macs, &key);
 	if (endpoint)
 		return endpoint;
+	packet->is_movable = true;
 	endpoint = bpf_map_lookup_elem(&learned_macs, &key);
 	if (!endpoint)
-		return NULL;
-	packet->is_movable = true;
+		return find_open_mac(&key);
 	if (endpoint->kind == ENDPOINT_REMOTE)
-		return find_vtep(endpoint->target) ? endpoint : NULL;
+		return find_vtep(endpoint->target) ? endpoint : find_open_mac(&key);
 	port = find_port(endpoint->target);
-	return port && port->network == network ? endpoint : NULL;
+	return port && port->network == network ? endpoint : find_open_mac(&key);
 }
 
 /* The sender has announced an address, which the guard found that it may use.

@@ -75,6 +75,7 @@ struct packet {
 	__u32 to_network;
 	__u32 copies;
 	__u32 host_copies;
+	__u32 passed_over; /* ports that were looked at in vain */
 	__u32 frame_bytes;
 	__u32 blamed_ifindex; /* port whose rules or limits it broke; 0: the sender */
 	__u32 from_rule;
@@ -92,8 +93,10 @@ struct packet {
 	struct flow_key own; /* of an ICMP error, while that of what it quotes is in hand */
 	bool is_reply;
 	bool is_announcement; /* of an address that moves: all ports hear it */
-	bool is_movable; /* its destination may speak up at another port any time */
-	bool is_for_foreign; /* if anybody has it, then a host of which only its frames tell */
+	bool is_movable; /* an end may speak up at another port any time */
+	/* Nobody known has it, so that it is flooded to: */
+	bool is_for_foreign; /* hosts of which only their frames tell, */
+	bool is_for_open; /* ports without port security, here and at other hosts */
 	bool is_shaped; /* has been through the shaper, and now is flooded */
 };
 

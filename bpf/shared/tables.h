@@ -38,6 +38,7 @@ TABLE(vteps, BPF_MAP_TYPE_HASH, 131072, __u32, struct vtep, BPF_F_NO_PREALLOC);
 TABLE(tunnel_senders, BPF_MAP_TYPE_HASH, 131072, struct tunnel_sender_key, __u32, BPF_F_NO_PREALLOC);
 TABLE(tunnel_networks, BPF_MAP_TYPE_HASH, 65536, __u32, struct tunnel_network, BPF_F_NO_PREALLOC);
 TABLE(flood_hosts, BPF_MAP_TYPE_HASH, 524288, struct flood_host_key, __u32, BPF_F_NO_PREALLOC);
+TABLE(open_networks, BPF_MAP_TYPE_HASH, 65536, __u32, __u32, BPF_F_NO_PREALLOC);
 
 /* A change of policy advances the epoch of the networks it touches; slot is
  * VNI modulo EPOCH_SLOTS, so a collision only costs a needless re-decision. */
@@ -48,6 +49,10 @@ TABLE(epochs, BPF_MAP_TYPE_ARRAY, EPOCH_SLOTS, __u32, __u32, 0);
 TABLE(flows, BPF_MAP_TYPE_HASH, FLOWS_MAX, struct flow_key, struct flow, 0);
 TABLE(learned_addresses, BPF_MAP_TYPE_LRU_HASH, 16384, struct address_key, struct neighbor, 0);
 TABLE(learned_macs, BPF_MAP_TYPE_LRU_HASH, 16384, struct mac_key, struct endpoint, 0);
+TABLE(open_addresses, BPF_MAP_TYPE_LRU_HASH, 32768, struct address_key, struct open_neighbor, 0);
+TABLE(open_macs, BPF_MAP_TYPE_LRU_HASH, 32768, struct mac_key, struct open_endpoint, 0);
+TABLE(open_slots, BPF_MAP_TYPE_LRU_HASH, 65536, struct open_slot_key, struct address_key, 0);
+TABLE(open_counts, BPF_MAP_TYPE_LRU_HASH, 4096, __u32, struct open_slots, 0);
 TABLE(fragments, BPF_MAP_TYPE_LRU_HASH, 16384, struct fragment_key, struct fragment, 0);
 TABLE(usage, BPF_MAP_TYPE_ARRAY, COUNTER_SLOTS, __u32, struct port_usage, 0);
 TABLE(total_usage, BPF_MAP_TYPE_ARRAY, 1, __u32, struct port_usage, 0);

@@ -26,12 +26,11 @@ static __always_inline bool write_arp_reply(struct __sk_buff *skb, struct arp_fr
 	return !bpf_skb_store_bytes(skb, 0, frame, sizeof(*frame), 0);
 }
 
-/* Nobody known has the address: members may, of which only their frames tell. */
-static __always_inline int ask_foreign(struct packet *packet, enum drop_reason unknown)
+/* Nobody known has the address: those may, of whom only their frames tell. */
+static __always_inline int ask(struct packet *packet, enum drop_reason unknown)
 {
-	if (!learns(packet->network))
+	if (!ask_unknown(packet))
 		return drop(packet, STAGE_ANSWER, unknown);
-	packet->is_for_foreign = true;
 	return pass(packet, STAGE_ANSWER);
 }
 
@@ -58,7 +57,7 @@ __noinline int answer_arp(struct __sk_buff *skb, struct packet *packet)
 	map_ipv4(target, load_ipv4(frame.arp.target_ip));
 	neighbor = find_neighbor(packet, packet->network, target);
 	if (!neighbor)
-		return ask_foreign(packet, DROP_ARP_UNKNOWN);
+		return ask(packet, DROP_ARP_UNKNOWN);
 	if (is_own_neighbor(packet, neighbor))
 		return decide_stage(packet, STAGE_ANSWER, DECISION_CONSUMED, OUTCOME_CONSUMED);
 	if (!write_arp_reply(skb, &frame, neighbor->mac))

@@ -113,7 +113,7 @@ __noinline int answer_neighbor(struct __sk_buff *skb, struct packet *packet)
 		return drop(packet, STAGE_ANSWER, DROP_MALFORMED);
 	find_owner(packet, advertisement.nd.target, &owner);
 	if (!owner.found)
-		return ask_foreign(packet, DROP_ND_UNKNOWN);
+		return ask(packet, DROP_ND_UNKNOWN);
 	if (owner.is_sender)
 		return decide_stage(packet, STAGE_ANSWER, DECISION_CONSUMED, OUTCOME_CONSUMED);
 	flags |= owner.is_router ? ND_FLAG_ROUTER : 0;

@@ -27,19 +27,6 @@ static __always_inline __u32 holder_of_source(const struct packet *packet)
 	return endpoint->kind == ENDPOINT_REMOTE ? endpoint->target : 0;
 }
 
-static __always_inline bool load_announced_ipv4(struct __sk_buff *skb, const struct packet *packet,
-						__u8 *address)
-{
-	struct arp_message arp;
-
-	if (bpf_skb_load_bytes(skb, ETHERNET_BYTES, &arp, sizeof(arp)) ||
-	    arp.protocol_type != BE16_IPV4 || arp.protocol_bytes != 4 ||
-	    !same_mac(arp.sender_mac, source_mac(packet)) || !load_ipv4(arp.sender_ip))
-		return false;
-	map_ipv4(address, load_ipv4(arp.sender_ip));
-	return true;
-}
-
 /* The address that an ARP message or a neighbor advertisement speaks for. */
 static __always_inline bool load_announced(struct __sk_buff *skb, const struct packet *packet,
 					   __u8 *address)
@@ -127,16 +114,21 @@ static __always_inline int stage_arrive(struct __sk_buff *skb, struct packet *pa
 	if (!network)
 		return drop(packet, STAGE_TUNNEL, DROP_UNKNOWN_VNI);
 	packet->mtu = network->mtu;
-	learn_arrived(skb, packet, network->flags & TUNNEL_LEARN);
+	if (!is_from_open_port(packet))
+		learn_arrived(skb, packet, network->flags & TUNNEL_LEARN);
+	else if (!is_sent_on(packet))
+		learn_open(skb, packet, ENDPOINT_REMOTE, packet->from_host);
 	if (mac[0] & 1) {
 		if (is_link_reserved(mac))
 			return drop(packet, STAGE_SWITCH, DROP_LINK_RESERVED);
 		return decide_stage(packet, STAGE_SWITCH, DECISION_SWITCH_FLOOD, OUTCOME_FLOOD);
 	}
 	endpoint = find_endpoint(packet, packet->network, mac);
-	if (!endpoint)
-		return drop(packet, STAGE_SWITCH, DROP_UNKNOWN_MAC);
-	return arrive_at(packet, endpoint);
+	if (endpoint)
+		return arrive_at(packet, endpoint);
+	if (has_open_ports(packet->network)) /* not on to other hosts */
+		return flood_unknown(packet);
+	return drop(packet, STAGE_SWITCH, DROP_UNKNOWN_MAC);
 }
 
 static __always_inline struct route *find_route_back(__u32 router, const struct packet *packet)

@@ -13,7 +13,7 @@
 struct flood {
 	struct __sk_buff *skb;
 	struct packet *packet;
-	__u32 end, next, copies, bytes, trace;
+	__u32 end, next, copies, passed_over, bytes, trace;
 	bool is_free; /* of the receivers' rules */
 	bool is_whole; /* the ring is gone round, its end included */
 };
@@ -48,7 +48,9 @@ static long flood_step(__u32 index, struct flood *flood)
 	to = find_port(flood->next);
 	if (!to)
 		return 1;
-	if (may_have_copy(flood, to)) {
+	if (flood->packet->is_for_open && !(to->flags & PORT_OPEN)) {
+		flood->passed_over++;
+	} else if (may_have_copy(flood, to)) {
 		flood->copies++;
 		if (!flood->trace) {
 			count(to->counter_slot, TO_VM, flood->bytes);
@@ -79,13 +81,22 @@ static __always_inline void flood_ports(struct __sk_buff *skb, struct packet *pa
 	bpf_loop(COUNTER_SLOTS, flood_step, &flood, 0);
 	packet->blamed_ifindex = 0;
 	packet->copies = flood.copies;
+	packet->passed_over = flood.passed_over;
 }
 
 struct host_flood {
 	struct __sk_buff *skb;
 	struct packet *packet;
-	__u32 host, network, tunnel, copies, trace;
+	__u32 host, network, tunnel, copies, trace, bits;
 };
+
+/* Of what is for those alone of whom only their frames tell: may the host have any? */
+static __always_inline bool may_know(const struct packet *packet, const struct vtep *vtep)
+{
+	if (!packet->is_for_foreign && !packet->is_for_open)
+		return true;
+	return vtep->flags & VTEP_FOREIGN ? packet->is_for_foreign : packet->is_for_open;
+}
 
 /* One step along the list of the network's other hosts. */
 static long host_flood_step(__u32 index, struct host_flood *flood)
@@ -98,12 +109,12 @@ static long host_flood_step(__u32 index, struct host_flood *flood)
 	if (!flood->host)
 		return 1;
 	vtep = find_vtep(flood->host);
-	if (vtep && packet->is_for_foreign && !(vtep->flags & VTEP_FOREIGN)) {
+	if (vtep && !may_know(packet, vtep)) {
 		/* it has told about all that it has */
 	} else if (vtep && fits_path(packet, vtep)) {
 		flood->copies++;
 		if (!flood->trace && address_envelope(flood->skb, vtep, flood->network,
-						      vtep->relayed_to & ENVELOPE_HOST_MASK, 0))
+						      bits_for(vtep, flood->bits), 0))
 			bpf_clone_redirect(flood->skb, flood->tunnel, 0);
 	} else if (!flood->trace) {
 		packet->drop_reason = vtep ? DROP_TUNNEL_MTU : DROP_NO_VTEP;
@@ -116,7 +127,7 @@ static long host_flood_step(__u32 index, struct host_flood *flood)
 }
 
 /* A copy to each other host that has ports of the network. */
-__noinline int flood_other_hosts(struct __sk_buff *skb, struct packet *packet)
+__noinline int flood_other_hosts(struct __sk_buff *skb, struct packet *packet, __u32 bits)
 {
 	struct host_flood flood = { .skb = skb, .packet = packet };
 	struct this_host *here = find_this_host();
@@ -131,9 +142,16 @@ __noinline int flood_other_hosts(struct __sk_buff *skb, struct packet *packet)
 	flood.trace = packet->trace;
 	flood.host = network->first_host;
 	flood.tunnel = here->tunnel_ifindex;
+	flood.bits = bits;
 	bpf_loop(HOSTS_MAX, host_flood_step, &flood, 0);
 	packet->host_copies = flood.copies;
 	return 0;
+}
+
+/* Other hosts learn who is behind an open port. */
+static __always_inline __u32 envelope_bits_of(const struct port *from)
+{
+	return from->flags & PORT_OPEN ? ENVELOPE_OPEN : 0;
 }
 
 static __always_inline int deliver_copies(struct __sk_buff *skb, struct packet *packet,
@@ -148,11 +166,12 @@ static __always_inline int deliver_copies(struct __sk_buff *skb, struct packet *
 					SHAPED_FLOOD_MARK | packet->key.ifindex);
 	if (!rewrite(skb, changes))
 		return drop(packet, STAGE_DELIVER, DROP_INTERNAL);
-	if (!packet->is_for_foreign)
+	if (!packet->is_for_foreign || packet->is_for_open)
 		flood_ports(skb, packet, from->flood_next, packet->key.ifindex);
-	flood_other_hosts(skb, packet);
+	flood_other_hosts(skb, packet, envelope_bits_of(from));
 	if (!packet->trace)
-		pay_flood(from, destination_mac(packet), packet->copies + packet->host_copies);
+		pay_flood(from, destination_mac(packet),
+			  packet->copies + packet->passed_over + packet->host_copies);
 	packet->to_network = packet->network;
 	decide_stage(packet, STAGE_DELIVER, DECISION_DELIVER_COPIES, OUTCOME_FLOOD);
 	return TC_ACT_SHOT; /* the copies are on their way, the original is done with */
@@ -205,6 +224,11 @@ static __always_inline int deliver_to_port(struct __sk_buff *skb, struct packet 
 	return redirect_to(packet->to_ifindex, to_peer);
 }
 
+static __always_inline __u32 tunnel_mark_of(const struct port *from)
+{
+	return from->flags & PORT_OPEN ? SHAPED_OPEN_TUNNEL_MARK : SHAPED_TUNNEL_MARK;
+}
+
 /* The other host's program judges the receiver's end, and counts for it. */
 __noinline int deliver_to_host(struct __sk_buff *skb, struct packet *packet, struct port *from)
 {
@@ -230,8 +254,10 @@ __noinline int deliver_to_host(struct __sk_buff *skb, struct packet *packet, str
 		give_hash(skb, packet);
 	if (from->shaper)
 		return redirect_through_to_host(skb, from->shaper, from->counter_slot,
-						packet->to_host, packet->to_network);
-	return send_to_host(skb, vtep, here->tunnel_ifindex, packet->to_network);
+						packet->to_host,
+						tunnel_mark_of(from) | packet->to_network);
+	return send_to_host(skb, vtep, here->tunnel_ifindex, packet->to_network,
+			    envelope_bits_of(from));
 }
 
 /* ---- what came from another host -------------------------------------------------- */
@@ -273,5 +299,5 @@ static __always_inline int deliver_back_to_host(struct __sk_buff *skb, struct pa
 {
 	struct vtep *vtep = find_vtep(host);
 
-	return vtep ? send_to_host(skb, vtep, packet->device, packet->to_network) : TC_ACT_SHOT;
+	return vtep ? send_to_host(skb, vtep, packet->device, packet->to_network, 0) : TC_ACT_SHOT;
 }

@@ -152,10 +152,10 @@ static __always_inline int redirect_through(struct __sk_buff *skb, __u32 shaper,
 
 /* For another host; where it is, is known when the shaper lets go of it. */
 static __always_inline int redirect_through_to_host(struct __sk_buff *skb, __u32 shaper,
-						    __u32 slot, __u32 host, __u32 network)
+						    __u32 slot, __u32 host, __u32 mark)
 {
 	skb->tc_index = host;
-	return redirect_through(skb, shaper, slot, SHAPED_TUNNEL_MARK | network);
+	return redirect_through(skb, shaper, slot, mark);
 }
 
 /* The kernel takes the source port of the envelope from the hash of the packet. A
@@ -182,8 +182,8 @@ static __always_inline int forward_to_host(struct __sk_buff *skb, const struct p
 	give_hash(skb, packet);
 	if (flow->shaper)
 		return redirect_through_to_host(skb, flow->shaper, flow->from_slot, flow->host,
-						flow->to_network);
-	return send_to_host(skb, vtep, flow->tunnel, flow->to_network);
+						SHAPED_TUNNEL_MARK | flow->to_network);
+	return send_to_host(skb, vtep, flow->tunnel, flow->to_network, 0);
 }
 
 /* Send a packet the way its flow says, or return a negative number when that is

@@ -143,6 +143,20 @@ __noinline int guard_arp(struct __sk_buff *skb, struct packet *packet)
 	return pass(packet, STAGE_GUARD);
 }
 
+/* Whose address an ARP message gives away, if with the MAC that it comes from. */
+static __always_inline bool load_announced_ipv4(struct __sk_buff *skb, const struct packet *packet,
+						__u8 *address)
+{
+	struct arp_message arp;
+
+	if (bpf_skb_load_bytes(skb, ETHERNET_BYTES, &arp, sizeof(arp)) ||
+	    arp.protocol_type != BE16_IPV4 || arp.protocol_bytes != 4 ||
+	    !same_mac(arp.sender_mac, source_mac(packet)) || !load_ipv4(arp.sender_ip))
+		return false;
+	map_ipv4(address, load_ipv4(arp.sender_ip));
+	return true;
+}
+
 /* A solicitation or advertisement, with its target. */
 static __always_inline bool load_nd(struct __sk_buff *skb, const struct packet *packet,
 				    struct nd_message *nd)
@@ -269,11 +283,46 @@ static __always_inline int guard_ip(struct __sk_buff *skb, struct packet *packet
 	return pass(packet, STAGE_GUARD);
 }
 
+/* The address that an ARP message speaks for, or a neighbor solicitation or
+ * advertisement whose MACs are those it comes from. */
+static __always_inline bool load_spoken_for(struct __sk_buff *skb, const struct packet *packet,
+					    __u8 *address)
+{
+	struct nd_message nd;
+
+	if (packet->ethertype_be == BE16_ARP)
+		return load_announced_ipv4(skb, packet, address);
+	if (!is_nd(packet) || packet->fragment || packet->ttl != ND_HOP_LIMIT ||
+	    (packet->icmp_type != ND_NEIGHBOR_SOLICIT && packet->icmp_type != ND_NEIGHBOR_ADVERT) ||
+	    !load_nd(skb, packet, &nd) ||
+	    !nd_options_honest(skb, packet, packet->l4_offset + sizeof(nd)))
+		return false;
+	copy_address(address, packet->icmp_type == ND_NEIGHBOR_ADVERT ? nd.target :
+									packet->key.source);
+	return true;
+}
+
+/* Who is behind an open port, or behind those of another host. */
+__noinline int learn_open(struct __sk_buff *skb, struct packet *packet, __u32 kind, __u32 target)
+{
+	struct address_key key = {};
+
+	if (!packet)
+		return -1;
+	key.network = packet->network;
+	learn_open_mac(packet, kind, target);
+	if (load_spoken_for(skb, packet, key.address) && !is_no_source(key.address))
+		learn_open_address(packet, &key, kind, target);
+	return 0;
+}
+
 static __always_inline int stage_guard(struct __sk_buff *skb, struct packet *packet,
 				       const struct port *port)
 {
-	if (port->flags & PORT_OPEN)
+	if (port->flags & PORT_OPEN) {
+		learn_open(skb, packet, ENDPOINT_PORT, packet->key.ifindex);
 		return pass(packet, STAGE_GUARD);
+	}
 	if (packet->ethertype_be == BE16_ARP)
 		return guard_arp(skb, packet);
 	return guard_ip(skb, packet, port);

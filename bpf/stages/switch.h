@@ -109,13 +109,14 @@ static __always_inline bool is_port(__u32 endpoint_kind)
 	return endpoint_kind == ENDPOINT_PORT || endpoint_kind == ENDPOINT_REMOTE;
 }
 
-/* Of all ports the MACs are known. */
+/* Of all other ports the MACs are known. */
 static __always_inline int flood_unknown(struct packet *packet)
 {
-	if (!learns(packet->network))
+	if (!ask_unknown(packet))
 		return drop(packet, STAGE_SWITCH, DROP_UNKNOWN_MAC);
-	packet->is_for_foreign = true;
 	packet->to_network = packet->network;
+	if (packet->segment_bytes > packet->mtu)
+		return drop_too_big(packet, STAGE_SWITCH);
 	return decide_stage(packet, STAGE_SWITCH, DECISION_SWITCH_FLOOD, OUTCOME_FLOOD);
 }
 

@@ -34,6 +34,19 @@ static __always_inline __u32 envelope_network(const struct packet *packet)
 	return packet->key.ifindex & VNI_MASK;
 }
 
+/* Has the sender no port security? Its host says so of what may teach something. */
+static __always_inline bool is_from_open_port(const struct packet *packet)
+{
+	return packet->envelope & ENVELOPE_OPEN;
+}
+
+/* Did a relay, or a host that the port has left, send it on? The first sender then
+ * is unknown. */
+static __always_inline bool is_sent_on(const struct packet *packet)
+{
+	return packet->envelope & (ENVELOPE_FORWARDED_ONCE | ENVELOPE_FORWARDED_TWICE);
+}
+
 /* Is the envelope for another host than this one? */
 static __always_inline bool is_for_another(const struct packet *packet)
 {
@@ -76,7 +89,8 @@ static __always_inline __u32 forwarded_bits(__u32 bits, __u32 host)
 
 	if (forwards++ == TUNNEL_FORWARDS_MAX)
 		return 0;
-	return (host & ENVELOPE_HOST_MASK) | (forwards & 1 ? ENVELOPE_FORWARDED_ONCE : 0) |
+	return (host & ENVELOPE_HOST_MASK) | (bits & ENVELOPE_OPEN) |
+	       (forwards & 1 ? ENVELOPE_FORWARDED_ONCE : 0) |
 	       (forwards & 2 ? ENVELOPE_FORWARDED_TWICE : 0);
 }
 

@@ -21,6 +21,7 @@ from heddle.compiler.members import memberships
 from heddle.compiler.qos import Quality, quality_of
 from heddle.compiler.ra import advertising_subnet
 from heddle.compiler.roles import Role, role_of
+from heddle.compiler.shared import Share
 from heddle.compiler.state import (
     AddressKey,
     CounterSlot,
@@ -36,6 +37,7 @@ from heddle.compiler.state import (
 )
 from heddle.compiler.subnet import SERVES_DHCP6
 from heddle.compiler.symbols import ENDPOINT_PORT, ENDPOINT_REMOTE, port_flags
+from heddle.compiler.tallies import MEMBER
 from heddle.intent.model import Ipv6Mode, Machine, Network, Port, Subnet
 from heddle.intent.names import SHAPER, namespace_name, port_alias, tap_name, veth_name
 
@@ -90,7 +92,7 @@ def addresses_of(view: View, port: Port) -> Iterator[tuple[str, Subnet]]:
 def compile_port(view: View, port: Port) -> Fragment:
     """The part that a port has in sets of addresses, and where it is, on every
     host that can reach it; all the rest on its own."""
-    fragment = Fragment(shares=dict.fromkeys(memberships(view, port)))
+    fragment = Fragment(shares=dict.fromkeys([*memberships(view, port), *_openness(view, port)]))
     plug = plug_of(view, port)
     if plug is None:
         if port.host != view.host:
@@ -110,6 +112,16 @@ def compile_port(view: View, port: Port) -> Fragment:
         rows[RowKey("addresses", key)] = NeighborRow(ENDPOINT_PORT, device, mac)
     rows.update(_source_rows(view, port, device, [address for address, _ in addresses]))
     return fragment
+
+
+def _openness(view: View, port: Port) -> Iterator[Share]:
+    """Others may be behind a port without port security, wherever it is: what nobody
+    known has in its network is flooded to such ports."""
+    if port.port_security or not view.is_needed(port.network_id):
+        return
+    network = view.network(port.network_id)
+    if network is not None:
+        yield Share(RowKey("open_networks", network.vni), MEMBER)
 
 
 def _remote_rows(view: View, port: Port) -> Iterator[tuple[RowKey, RowValue]]:

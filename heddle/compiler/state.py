@@ -285,6 +285,7 @@ TABLE_ORDER = (
     "set_members",
     "sets",
     "policy_groups",
+    "open_networks",
     "ports",
     "tunnel_networks",
     "tunnel_senders",

@@ -162,4 +162,5 @@ TALLIES: dict[str, type[Tally]] = {
     "policy_groups": GroupTally,
     "set_members": MemberTally,
     "sets": SetTally,
+    "open_networks": MemberTally,
 }

@@ -17,7 +17,7 @@ PROBE_VNI = (1 << 24) - 1
 """Kept for the probes between hosts; no network may have it."""
 VNI_MAX = PROBE_VNI - 1
 NUMBER_MAX = (1 << 32) - 1
-HOST_NUMBER_MAX = (1 << 16) - 1
+HOST_NUMBER_MAX = (1 << 15) - 1
 VXLAN_PORT = 4789  # RFC 7348 section 8
 
 Vni = Annotated[int, Field(ge=1, le=PROBE_VNI)]

@@ -299,7 +299,8 @@ class NicSpec(Spec):
     )
     port_security: bool = Field(
         default=True,
-        description="Without it, neither source addresses nor security groups are looked at.",
+        description="Without it, neither source addresses nor security groups are looked at; "
+        "guests of its own may be behind it.",
         examples=["false"],
     )
     allowed_address_pairs: AddressPairs = Field(

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from packet_lab import Device, Lab
-from reference import wire
 
 from heddle.applier.packer import RowPacker
 from heddle.applier.slots import CounterSlots
@@ -35,7 +34,10 @@ HOST = "h1"
 TAPS, VETHS = 9, 2
 STRANGER = "no port"
 TC_ACT_SHOT, TC_ACT_REDIRECT = 2, 7
-LEARNED = ("learned_addresses", "learned_macs")
+LEARNED = (
+    *("learned_addresses", "learned_macs"),
+    *("open_addresses", "open_macs", "open_slots", "open_counts"),
+)
 _TRACE_SLOT = 63  # not the one of `heddle trace`
 
 
@@ -197,7 +199,7 @@ class ModelBoard:
             frame=sent,
             reason=self._reasons[reason] if reason else None,
             blamed=self._ports[record["blamed_ifindex"] or self.devices[port].ifindex],
-            copies=tuple(self.copies()) if wire.is_group(frame) else (),
+            copies=tuple(self.copies()) if verdict == TC_ACT_SHOT else (),
             rules=(record["from_rule"], record["to_rule"]),
             state=self._states[state - 1] if state else None,
             path=tuple(self._decisions[number] for number in record["decisions"]),

@@ -32,7 +32,10 @@ from heddle.paths import pin_dir
 
 TC_ACT_SHOT, TC_ACT_REDIRECT = 2, 7
 # What the data plane writes: with keys of its own, and by counter slot.
-DATA = ("flows", "fragments", "learned_addresses", "learned_macs", "drops")
+DATA = (
+    *("flows", "fragments", "drops", "learned_addresses", "learned_macs"),
+    *("open_addresses", "open_macs", "open_slots", "open_counts"),
+)
 BY_SLOT = ("counters", "icmp_budgets", "paces", "usage")
 SLOTS = 16  # counter slots that the world uses
 OWN_TABLES = (
@@ -50,6 +53,7 @@ OWN_TABLES = (
     "dhcp4_templates",
     "dhcp6_templates",
     "ra_templates",
+    "open_networks",
     *TUNNEL_TABLES,
     *DATA,
 )

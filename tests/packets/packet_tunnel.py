@@ -32,6 +32,7 @@ VTEP4, VTEP6 = "10.99.0.1", "fd99::1"
 TABLES = ("this_host", "vteps", "tunnel_senders", "tunnel_networks", "flood_hosts")
 # The header's bits D and A count how often an envelope was sent on.
 FORWARDED_ONCE, FORWARDED_TWICE = 0x08, 0x40
+OPEN = 0x8000  # beside the number: the sender has no port security
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Tunnel:
     def envelope(
         self, host: Host | str, vni: int, inner: Packet | bytes, *, number: int = 0, bits: int = 0
     ) -> Packet:
-        """From another host to this one. ``number``: of the host that it is for,
+        """From another host to this one. ``number``: of the host that it is for, or OPEN,
         ``bits``: how often it was sent on (FORWARDED_ONCE, FORWARDED_TWICE)."""
         vtep = host if isinstance(host, str) else host.vtep
         kind, ours = (IPv6, VTEP6) if ":" in vtep else (IP, VTEP4)
@@ -161,7 +162,7 @@ def _is_to_host(frame: bytes) -> bool:
 
 def vxlan(vni: int, number: int, bits: int) -> Packet:
     """The header; with a group policy only where there is one."""
-    if not number:
+    if not number and not bits:
         return VXLAN(flags=0x08, vni=vni)
     return VXLAN(flags=0x88, gpflags=bits, gpid=number, vni=vni)
 

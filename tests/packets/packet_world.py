@@ -321,6 +321,7 @@ class World:
         """Switch port security off."""
         flags = self.datapath.abi.bits("port_flag", [*nic.flags, "PORT_OPEN"])
         self.write_port(nic, flags=flags)
+        self.put("open_networks", nic.network.vni, 1)
 
     def write_endpoints(self, nic: Nic) -> None:
         target, vni = self.ifindexes[nic.name], nic.network.vni

@@ -30,7 +30,10 @@ def answer_arp(places: Places, packet: Packet, *, is_news: bool) -> None:
         return
     holder = places.with_address(packet.network, IPv4Address(message[24:28]))
     if holder is None:
-        raise Dropped("ARP_UNKNOWN")
+        if not places.topology.has_open_ports(packet.network):
+            raise Dropped("ARP_UNKNOWN")
+        packet.is_question = True
+        return
     if holder.endpoint is packet.port:
         raise Consumed
     raise Answered(_reply(packet, message, holder.mac))

@@ -59,7 +59,10 @@ def _answer_neighbor(places: Places, packet: Packet) -> None:
     target = IPv6Address(packet.payload[8:24])
     holder = _holder(places, packet.network, target)
     if holder is None:
-        raise Dropped("ND_UNKNOWN")
+        if not places.topology.has_open_ports(packet.network):
+            raise Dropped("ND_UNKNOWN")
+        packet.is_question = True
+        return
     if holder.endpoint is packet.port:
         raise Consumed
     flags = OVERRIDE

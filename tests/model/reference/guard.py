@@ -30,6 +30,7 @@ def guard(topology: Topology, packet: Packet) -> None:
     """Another MAC than the port's is good only together with an address of a pair
     that names it: whatever else comes from one, the MAC is what is wrong."""
     if not packet.port.port_security:
+        packet.announces = _spoken_for(packet)
         return
     if packet.is_arp and len(packet.frame) < wire.ETHERNET + ARP_BYTES:
         raise Dropped("MALFORMED")
@@ -67,12 +68,8 @@ def may_speak_for(topology: Topology, port: Port, mac: bytes, address: wire.IpAd
 def may_share(topology: Topology, port: Port, mac: bytes, address: wire.IpAddress) -> bool:
     """An address pair's prefix under the pair's MAC; what is routed to the port,
     under its own. Link-local addresses are never routed (RFC 4291 2.5.6)."""
-    if (
-        address.is_multicast
-        or address.is_loopback
-        or (address.version == 4 and address.is_reserved)
-    ):
-        return False  # never a source (RFC 1122 3.2.1.3, RFC 4291 2.5.3, 2.7)
+    if _is_never_a_source(address):
+        return False
     own_mac = wire.mac(port.mac)
     pairs = [p for p in port.address_pairs if (wire.mac(p.mac) if p.mac else own_mac) == mac]
     if any(_holds(pair.cidr, address) for pair in pairs):
@@ -143,6 +140,37 @@ def _guard_nd(topology: Topology, packet: Packet) -> None:
         options = message[24:]
     if not _options_honest(options, packet.source_mac):
         raise Dropped("ND_SPOOF")
+
+
+def _spoken_for(packet: Packet) -> wire.IpAddress | None:
+    """Whose address an open port's ARP or ND gives away, if with the MAC it comes
+    from. A link-local address that follows from a MAC needs no words."""
+    address: wire.IpAddress | None = None
+    if packet.is_arp and len(packet.frame) >= wire.ETHERNET + ARP_BYTES:
+        message = packet.frame[wire.ETHERNET :]
+        protocol, _, length = struct.unpack_from("!HBB", message, 2)
+        if (protocol, length, message[8:14]) == (wire.IPV4, 4, packet.source_mac):
+            address = IPv4Address(message[14:18])
+    elif packet.is_nd and packet.fragment is Fragment.NONE and packet.ttl == 255:
+        if len(packet.payload) < 24 or not _options_honest(packet.payload[24:], packet.source_mac):
+            return None
+        if packet.icmp_type == NEIGHBOR_ADVERTISEMENT:
+            address = IPv6Address(packet.payload[8:24])
+        elif packet.icmp_type == NEIGHBOR_SOLICITATION:
+            address = packet.source
+    if address is None or address.is_unspecified or _is_never_a_source(address):
+        return None
+    is_made = address.version == 6 and wire.mac_of_link_local(IPv6Address(address)) is not None
+    return None if is_made else address
+
+
+def _is_never_a_source(address: wire.IpAddress) -> bool:
+    """RFC 1122 3.2.1.3, RFC 4291 2.5.3, 2.7."""
+    return (
+        address.is_multicast
+        or address.is_loopback
+        or (address.version == 4 and address.is_reserved)
+    )
 
 
 def _options_honest(options: bytes, mac: bytes) -> bool:

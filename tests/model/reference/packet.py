@@ -38,6 +38,7 @@ class Packet:
     is_orphan: bool = False  # a later fragment whose first one is not known
     identification: int = 0
     announces: wire.IpAddress | None = None  # as its own
+    is_question: bool = False  # for an address that nobody known has
     source_port: int = 0
     destination_port: int = 0
     tcp_flags: int = 0

@@ -1,5 +1,6 @@
 """Who has an address or a MAC: by intent, or, of those that several ports may use
-(allowed address pairs), by the last announcement in ARP or ND."""
+(allowed address pairs), by the last announcement in ARP or ND; all else may be behind
+a port without port security, which tells by what it sends."""
 
 from __future__ import annotations
 
@@ -24,6 +25,8 @@ class Places:
         self.topology = topology
         self._addresses: dict[tuple[str, wire.IpAddress], tuple[str, bytes]] = {}
         self._macs: dict[tuple[str, bytes], str] = {}
+        self._open_addresses: dict[tuple[str, wire.IpAddress], tuple[str, bytes]] = {}
+        self._open_macs: dict[tuple[str, bytes], str] = {}
 
     def learn(self, port: Port, mac: bytes, address: wire.IpAddress) -> bool:
         """The port, which may use the address, announces it. True unless intent
@@ -36,6 +39,27 @@ class Places:
             self._macs[network.id, mac] = port.id
         return True
 
+    def learn_open_mac(self, port: Port, mac: bytes) -> None:
+        """Somebody behind the port, which has no port security, sends with it."""
+        network = self.topology.network_of(port)
+        if not wire.is_group(mac) and self.topology.with_mac(network, mac) is None:
+            self._open_macs[network.id, mac] = port.id
+
+    def learn_open_address(self, port: Port, mac: bytes, address: wire.IpAddress) -> bool:
+        """The same of an address that it speaks for; as ``learn``."""
+        network = self.topology.network_of(port)
+        if wire.is_group(mac) or self.topology.with_address(network, address) is not None:
+            return False
+        self._open_addresses[network.id, address] = (port.id, mac)
+        return True
+
+    def _open_port(self, network: Network, port_id: str) -> Port | None:
+        """The port, if it is one of the network's, and still may have others behind it."""
+        port = self.topology.ports.get(port_id)
+        if port is None or port.network_id != network.id or port.port_security:
+            return None
+        return port
+
     def with_address(self, network: Network, address: wire.IpAddress) -> Neighbor | None:
         """Link-local addresses belong to nobody here."""
         endpoint = self.topology.with_address(network, address)
@@ -43,13 +67,21 @@ class Places:
             return Neighbor(endpoint, self.topology.mac_of(endpoint))
         port_id, mac = self._addresses.get((network.id, address), ("", b""))
         port = self.topology.ports.get(port_id)
-        if port is None or port.network_id != network.id:
-            return None
-        return Neighbor(port, mac) if may_share(self.topology, port, mac, address) else None
+        if (
+            port is not None
+            and port.network_id == network.id
+            and may_share(self.topology, port, mac, address)
+        ):
+            return Neighbor(port, mac)
+        port_id, mac = self._open_addresses.get((network.id, address), ("", b""))
+        port = self._open_port(network, port_id)
+        return Neighbor(port, mac) if port is not None else None
 
     def with_mac(self, network: Network, mac: bytes) -> Endpoint | None:
         endpoint = self.topology.with_mac(network, mac)
         if endpoint is not None:
             return endpoint
         port = self.topology.ports.get(self._macs.get((network.id, mac), ""))
-        return port if port is not None and port.network_id == network.id else None
+        if port is not None and port.network_id == network.id:
+            return port
+        return self._open_port(network, self._open_macs.get((network.id, mac), ""))

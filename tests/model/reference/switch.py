@@ -19,10 +19,12 @@ def switch(places: Places, packet: Packet) -> Way | Gateway:
     if wire.is_group(mac):
         if mac[:5] == _LINK_RESERVED and mac[5] <= 0x0F:
             raise Dropped("LINK_RESERVED")
-        return Flood(network=packet.network)
+        return Flood(network=packet.network, only_open=packet.is_question)
     endpoint = places.with_mac(packet.network, mac)
     if endpoint is None:
-        raise Dropped("UNKNOWN_MAC")
+        if not places.topology.has_open_ports(packet.network):
+            raise Dropped("UNKNOWN_MAC")
+        return _unless_too_big(packet, Flood(network=packet.network, only_open=True))
     if isinstance(endpoint, Port):
         return _to_port(packet, endpoint)
     if packet.is_arp:
@@ -38,7 +40,10 @@ def switch(places: Places, packet: Packet) -> Way | Gateway:
 def _to_port(packet: Packet, port: Port) -> Way:
     if port is packet.port:
         raise Dropped("TO_ITSELF")
-    way = ToPort(network=packet.network, port=port)
+    return _unless_too_big(packet, ToPort(network=packet.network, port=port))
+
+
+def _unless_too_big(packet: Packet, way: Way) -> Way:
     if packet.largest_segment > packet.network.mtu:
         way.drop = Dropped("TOO_BIG", too_big(packet, packet.network.mtu))
     return way

@@ -105,6 +105,9 @@ class Topology:
     def ports_of(self, network: Network) -> list[Port]:
         return [port for port in self.ports.values() if port.network_id == network.id]
 
+    def has_open_ports(self, network: Network) -> bool:
+        return any(not port.port_security for port in self.ports_of(network))
+
     def gateways_of(self, network: Network) -> Iterator[Gateway]:
         for router in self.routers:
             for interface in router.interfaces:

@@ -32,7 +32,10 @@ class ToPort(Way):
 
 @dataclass(kw_only=True)
 class Flood(Way):
-    """To every other port of the network."""
+    """To every other port of the network, or of those alone that have no port
+    security: whom nobody knows may be behind them."""
+
+    only_open: bool = False
 
 
 @dataclass(kw_only=True)

@@ -72,14 +72,21 @@ class World:
         self._fragments.note(packet, now)
         self._pace_sender(packet, now)
         guard(self.topology, packet)
-        is_news = packet.announces is not None and self.places.learn(
-            packet.port, packet.source_mac, packet.announces
-        )
-        self._answer(packet, is_news=is_news)
+        self._answer(packet, is_news=self._learn(packet))
         found = switch(self.places, packet)
         if isinstance(found, Gateway):
             found = route(self.places, packet, found)
         return found
+
+    def _learn(self, packet: Packet) -> bool:
+        """Is an address announced that intent does not know?"""
+        is_open, mac = not packet.port.port_security, packet.source_mac
+        if is_open:
+            self.places.learn_open_mac(packet.port, mac)
+        if packet.announces is None:
+            return False
+        learn = self.places.learn_open_address if is_open else self.places.learn
+        return learn(packet.port, mac, packet.announces)
 
     def _go(self, packet: Packet, way: Way, now: float) -> Outcome:
         judge = Judge(self.topology, self.connections)
@@ -89,7 +96,7 @@ class World:
         if isinstance(way, Serve):
             serve(packet)
         if isinstance(way, Flood):
-            return self._flood(packet, judge, now)
+            return self._flood(packet, way, judge, now)
         assert isinstance(way, ToPort)
         return self._deliver(packet, way, now)
 
@@ -113,23 +120,25 @@ class World:
         frame = delivered(packet, self._dscp(packet.port), way.macs, way.hops)
         return Outcome(Verdict.DELIVERED, ((way.port.id, frame),))
 
-    def _flood(self, packet: Packet, judge: Judge, now: float) -> Outcome:
+    def _flood(self, packet: Packet, way: Flood, judge: Judge, now: float) -> Outcome:
         """A copy for every other port of the network whose rules and rate allow it."""
         budget = self._flooding[packet.port.id]
         if not budget.is_within(now, FLOOD_AHEAD):
             raise Dropped("FLOOD_LIMIT")
         frame = delivered(packet, self._dscp(packet.port))
-        copies, drops = [], []
+        copies, drops, passed_over = [], [], 0
         for port in self.topology.ports_of(packet.network):
             if port is packet.port:
                 continue
-            if not judge.may_enter(packet, port):
+            if way.only_open and port.port_security:
+                passed_over += 1
+            elif not judge.may_enter(packet, port):
                 drops.append(Blame(port.id, "DROP_POLICY_TO_VM"))
             elif not self._pace_receiver(port, now):
                 drops.append(Blame(port.id, "DROP_PACKET_RATE_TO_VM"))
             else:
                 copies.append((port.id, frame))
-        budget.take(now, flood_seconds(packet, len(copies)))
+        budget.take(now, flood_seconds(packet, len(copies) + passed_over))
         return Outcome(Verdict.FLOODED, tuple(copies), tuple(drops))
 
     def _dscp(self, port: Port) -> int | None:
