@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench.figures import (
     cluster_frames,
     cluster_ladder,
+    cluster_outage,
     cluster_port,
     cluster_scale,
     cluster_tcp,
@@ -35,6 +36,7 @@ SUITES: dict[str, tuple[Figure, ...]] = {
         cluster_vms.FIGURE,
         cluster_port.FIGURE,
         cluster_scale.FIGURE,
+        cluster_outage.FIGURE,
     ),
     "hotpath": (hotpath.FIGURE,),
     "policy": (
