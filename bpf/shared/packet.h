@@ -20,6 +20,9 @@
 #include "shared/tables.h"
 
 #define ETHERNET_BYTES 14
+#define IPV4_START 0x45 /* version, and words of the header without options */
+#define IPV4_FRAGMENT_OFFSET 0x1fff
+#define IPV4_MORE_FRAGMENTS 0x2000
 #define BE16_ARP bpf_htons(ETH_P_ARP)
 #define BE16_IPV4 bpf_htons(ETH_P_IP)
 #define BE16_IPV6 bpf_htons(ETH_P_IPV6)
