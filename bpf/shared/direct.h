@@ -13,7 +13,6 @@
 #include <linux/udp.h>
 #include "shared/checksum.h"
 #include "shared/packet.h"
-#include "stages/trace.h"
 
 #define ENVELOPE_TTL 64
 #define IP_BYTES_MAX 65535
