@@ -1,87 +1,55 @@
-"""``python -m bench.cluster_agent HOST ETCD``: an agent as it is, but for the
-kernel and the machines, which it has in memory.
+"""``python -m bench.cluster_agent FIRST COUNT``: the agents of so many simulated
+hosts, from that number on, in one process.
 
-Says "ready REVISION" once it has carried out what the store holds for its host,
-and the same with each later revision, and runs until it is killed.
+Says "started" before any of them runs, then a line for each thing that one of
+them was told and has carried out, "HOST WHAT REVISION SECONDS": WHAT is
+``ready`` for all that the store holds for it, ``change``, ``outage`` and
+``back``; SECONDS are of CLOCK_MONOTONIC. Runs until it is killed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import logging
 import sys
 import tempfile
-from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from heddle.agent.loop import Agent, Parts
+from bench.cluster_plan import host_name
+from bench.simulated import agent_of
+from heddle.agent import loop
 from heddle.agent.memory import expect_many_objects
-from heddle.applier.applier import Applier
-from heddle.applier.fake import FakeKernel
-from heddle.compiler.fragment import UNLIMITED
-from heddle.compiler.state import MachineSpec
-from heddle.hypervisor.machines import MachineStatus
-from heddle.settings import EtcdSettings, Member
-from heddle.store.etcd.store import EtcdStore
+from heddle.store.interface import Batch, Followed, Snapshot
 
-_STOPPED = MachineStatus("stopped", False, None)
+# The kernel in memory is no measure of what looking at it costs.
+AUDIT_SECONDS = 3600.0
 
 
-class _NoMachines:
-    """Machines that do not run."""
-
-    def reconcile(self, specs: Mapping[str, MachineSpec]) -> dict[str, MachineStatus]:
-        return dict.fromkeys(specs, _STOPPED)
-
-    def retry(self) -> None:
-        pass
-
-
-class _Silence:
-    """A source of events that has none."""
-
-    def __init__(self) -> None:
-        self._read, self._write = os.pipe()
-
-    def fileno(self) -> int:
-        return self._read
-
-    def consume(self) -> list[bytes]:
-        return []
-
-    def drain(self) -> bool:
-        return False
+def _report(host: str, told: Followed, at: float) -> None:
+    match told:
+        case Snapshot():
+            words: tuple[str, int] = "ready", told.revision
+        case Batch():
+            words = "change", told.revision
+        case _:
+            words = "outage" if told.reason else "back", 0
+    print(host, *words, f"{at:.6f}", flush=True)
 
 
-def etcd_at(port: int) -> EtcdSettings:
-    return EtcdSettings((Member(f"http://127.0.0.1:{port}", "127.0.0.1", port, False),))
-
-
-async def _run(host: str, port: int, folder: Path) -> None:
-    silence = _Silence()
-    parts = Parts(
-        store=EtcdStore(etcd_at(port), host, folder / "cache"),
-        applier=Applier(FakeKernel()),
-        limits=UNLIMITED,
-        machines=_NoMachines(),
-        drops=silence,
-        decode_event=lambda record: None,  # type: ignore[arg-type, return-value] # none come
-        notifications=silence,  # type: ignore[arg-type] # of the same shape
-        send=lambda device, frame: None,
-        index_of=lambda device: None,
-    )
-    agent = Agent(host, parts, folder / "agent.sock")
-    running = asyncio.create_task(agent.run())
-    told = None
-    while not running.done():
-        revision = agent.describe()["revision"]
-        if revision is not None and revision != told:
-            told = revision
-            print("ready", revision, flush=True)
-        await asyncio.sleep(0.01)
+async def _run(first: int, count: int, folder: Path) -> None:
+    threads = ThreadPoolExecutor(count + 4)  # each agent keeps one to wait for changes
+    asyncio.get_running_loop().set_default_executor(threads)
+    print("started", flush=True)
+    async with asyncio.TaskGroup() as group:
+        for number in range(first, first + count):
+            group.create_task(agent_of(host_name(number), folder, _report).run())
+            await asyncio.sleep(0)
 
 
 if __name__ == "__main__":
     expect_many_objects()
+    logging.getLogger("heddle").addHandler(logging.NullHandler())  # hundreds say the same
+    loop.AUDIT_SECONDS = AUDIT_SECONDS
     with tempfile.TemporaryDirectory() as temporary:
-        asyncio.run(_run(sys.argv[1], int(sys.argv[2]), Path(temporary)))
+        asyncio.run(_run(int(sys.argv[1]), int(sys.argv[2]), Path(temporary)))

@@ -22,58 +22,64 @@ from heddle.intent.model import (
 )
 from heddle.intent.names import derived_mac, object_id
 
-PORTS_PER_HOST = 50
 PORTS_PER_NETWORK = 20
-HOSTS_PER_NETWORK = 2
+NICS_PER_MACHINE = 25
 _PROJECT = "cluster"
-_GROUP_SIZE = PORTS_PER_HOST * HOSTS_PER_NETWORK  # ports of hosts that share networks
 
 
 class ClusterPlan:
-    """So many ports; host 0 is the one that is looked at."""
+    """So many ports. The hosts are in groups that share networks and routers, and
+    each host of a group has ports in all of its networks."""
 
-    def __init__(self, ports: int) -> None:
+    def __init__(self, ports: int, *, ports_per_host: int = 50, hosts_per_network: int = 2) -> None:
         self.ports = ports
-        self.hosts = -(-ports // PORTS_PER_HOST)
+        self.ports_per_host = ports_per_host
+        self.hosts_per_network = hosts_per_network
+        self.hosts = -(-ports // ports_per_host)
+        self.networks = -(-ports // PORTS_PER_NETWORK)
 
     def resources(self) -> Iterator[AnyResource]:
         yield from _security_group()
         for number in range(self.hosts):
             yield _host(number)
-            for half in range(2):
-                yield _machine(_machine_name(number, half), host_name(number))
-        networks = range(-(-self.ports // PORTS_PER_NETWORK))
-        for number in networks:
+            for one in range(-(-self.ports_per_host // NICS_PER_MACHINE)):
+                yield _machine(_machine_name(number, one), host_name(number))
+        for number in range(self.networks):
             yield from _network(number)
-        for first in networks[:-1:2]:
+        for first in range(0, self.networks - 1, 2):
             yield _router(first)
         for number in range(self.ports):
-            yield _port(number, _place(number))
+            yield self._port(number)
 
     def change(self, number: int, *, near: bool) -> tuple[AnyResource, ...]:
         """A port more, on another host: in a network of host 0, or in one that
         concerns it not at all."""
-        host = host_name(1 if near else self.hosts - 1)
-        network = 0 if near else -(-self.ports // PORTS_PER_NETWORK) - 1
-        machine = _machine(f"{host}-more-{number}-{near}", host)
-        return machine, _port_of(
-            machine, network, PORTS_PER_NETWORK + 2 + number, f"{number}-{near}"
-        )
+        host, network = (1, 0) if near else (self.hosts - 1, self.networks - 1)
+        return self.another(host, network, number, f"{number}-{near}")
+
+    def another(self, host: int, network: int, number: int, name: str) -> tuple[Machine, Port]:
+        """A machine with a port more; number counts those of the network."""
+        machine = _machine(f"{host_name(host)}-more-{name}", host_name(host))
+        return machine, _port_of(machine, network, PORTS_PER_NETWORK + 2 + number, name)
+
+    def _port(self, number: int) -> Port:
+        """The ports of a network take turns among its hosts."""
+        group, within = divmod(number, self.ports_per_host * self.hosts_per_network)
+        turn, member = divmod(within, self.hosts_per_network)
+        host = group * self.hosts_per_network + member
+        one, nic = divmod(turn, NICS_PER_MACHINE)
+        machine = _machine(_machine_name(host, one), host_name(host))
+        network, place = divmod(number, PORTS_PER_NETWORK)
+        return _port_of(machine, network, place + 2, str(number), nic)
 
 
 def host_name(number: int) -> str:
     return f"host{number}"
 
 
-def _machine_name(host: int, half: int) -> str:
+def _machine_name(host: int, number: int) -> str:
     """A machine has fewer NICs than a host has ports."""
-    return f"{host_name(host)}-{half}"
-
-
-def _place(number: int) -> int:
-    """The host of a port: the ports of a network take turns among its hosts."""
-    group, within = divmod(number, _GROUP_SIZE)
-    return group * HOSTS_PER_NETWORK + within % HOSTS_PER_NETWORK
+    return f"{host_name(host)}-{number}"
 
 
 def _id(kind: Kind, name: object) -> str:
@@ -136,13 +142,6 @@ def _security_group() -> Iterator[AnyResource]:
             ip_version=4,
             remote_group_id=group if direction is Direction.TO_VM else None,
         )
-
-
-def _port(number: int, host: int) -> Port:
-    network, place = divmod(number, PORTS_PER_NETWORK)
-    half, nic = divmod(number // HOSTS_PER_NETWORK % PORTS_PER_HOST, PORTS_PER_HOST // 2)
-    machine = _machine(_machine_name(host, half), host_name(host))
-    return _port_of(machine, network, place + 2, str(number), nic)
 
 
 def _port_of(machine: Machine, network: int, place: int, name: str, nic: int = 0) -> Port:

@@ -7,12 +7,11 @@ intent alone.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,21 +19,17 @@ from statistics import median
 
 import bench
 from bench import private
-from bench.cluster_agent import etcd_at
-from bench.cluster_plan import ClusterPlan, host_name
+from bench.cluster_plan import ClusterPlan
 from bench.commands import BenchError, progress
+from bench.etcd import running_etcd, settings
 from bench.figures.scale import resident_megabytes
 from bench.report import Figure, Measured, at_most
-from heddle.errors import StoreError
-from heddle.intent.model import AnyResource
 from heddle.store.etcd.store import EtcdStore
 from heddle.store.interface import Transaction
 
 MANY, FEW = 100_000, 100
 CHANGES = 30
 _AT_ONCE = 2_000  # objects in a commit
-_PATIENCE = 60.0
-_PORT = 2379
 _WINDOW = 0.25  # seconds
 _CHECKOUT = Path(bench.__file__).parent.parent
 
@@ -65,11 +60,8 @@ def measure() -> Measured:
 
 def _cost_among(ports: int) -> _Cost:
     plan = ClusterPlan(ports)
-    with _etcd(f"etcd-{ports}"), closing(EtcdStore(etcd_at(_PORT), "operator")) as store:
-        began = time.monotonic()
-        for part in _parts(plan):
-            store.commit(Transaction(put=part))
-        progress(f"{ports} ports stored in {time.monotonic() - began:.0f} s")
+    with running_etcd(f"etcd-{ports}"), closing(EtcdStore(settings(), "operator")) as store:
+        store_plan(store, plan)
         with _agent() as agent:
             start_ms = _await_ready(agent)
             near = median(_near_ms(store, plan, agent, number) for number in range(CHANGES))
@@ -105,51 +97,19 @@ def _used_in_window(agent: subprocess.Popen[str]) -> float:
     return (private.cpu_seconds(agent.pid) - began) * 1000
 
 
-def _parts(plan: ClusterPlan) -> Iterator[list[AnyResource]]:
-    """Commits of a size that etcd's journal takes in good time."""
+def store_plan(store: EtcdStore, plan: ClusterPlan) -> None:
+    """In commits of a size that etcd's journal takes in good time."""
+    began = time.monotonic()
     resources = plan.resources()
     while part := list(islice(resources, _AT_ONCE)):
-        yield part
-
-
-@contextmanager
-def _etcd(name: str) -> Iterator[None]:
-    folder = private.ROOT / name
-    client, peer = f"http://127.0.0.1:{_PORT}", f"http://127.0.0.1:{_PORT + 1}"
-    options = {
-        "data-dir": folder,
-        "listen-client-urls": client,
-        "advertise-client-urls": client,
-        "listen-peer-urls": peer,
-        "quota-backend-bytes": 8 << 30,
-        "unsafe-no-fsync": "true",  # its disk is the memory of the private host
-    }
-    argv = ["etcd", *(f"--{key}={value}" for key, value in options.items())]
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(argv, stdout=quiet, stderr=quiet) as process:
-        try:
-            _await_etcd()
-            yield
-        finally:
-            process.kill()
-    shutil.rmtree(folder)
-
-
-def _await_etcd() -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        with suppress(StoreError), closing(EtcdStore(etcd_at(_PORT), "operator")) as store:
-            store.statuses()
-            return
-        if time.monotonic() > deadline:
-            raise BenchError(f"etcd does not answer within {_PATIENCE:.0f} s")
-        time.sleep(0.1)
+        store.commit(Transaction(put=part))
+    progress(f"{plan.ports} ports stored in {time.monotonic() - began:.0f} s")
 
 
 @contextmanager
 def _agent() -> Iterator[subprocess.Popen[str]]:
     """The agent of the first host."""
-    argv = [sys.executable, "-m", "bench.cluster_agent", host_name(0), str(_PORT)]
+    argv = [sys.executable, "-m", "bench.cluster_agent", "0", "1"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=_CHECKOUT) as process:
         try:
             yield process
@@ -165,10 +125,10 @@ def _await_ready(agent: subprocess.Popen[str]) -> float:
 
 def _read_revision(agent: subprocess.Popen[str]) -> int:
     assert agent.stdout is not None
-    words = agent.stdout.readline().split()
-    if not words:
-        raise BenchError("the agent has ended")
-    return int(words[1])
+    while words := agent.stdout.readline().split():
+        if len(words) == 4:
+            return int(words[2])
+    raise BenchError("the agent has ended")
 
 
 FIGURE = Figure(

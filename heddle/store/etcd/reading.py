@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from heddle.store.etcd.layout import (
 )
 from heddle.store.etcd.liveness import read_lives
 from heddle.store.etcd.messages import KeyValue, end_of, read
-from heddle.store.reader import Life, plain_object
+from heddle.store.reader import Life
 
 _PAGE = 2000  # keys
 
@@ -90,8 +89,7 @@ class EtcdReader:
         for scope_kind in dict.fromkeys(SCOPE_OF_KIND[k] for k in kinds):
             for place, item in objects_below(self._client, kind_prefix(scope_kind), now.revision):
                 if place.kind in kinds:
-                    where = f"{self._client.name}: {item.key.decode(errors='replace')}"
-                    found[place.kind, place.id] = plain_object(place.kind, item.value, where)
+                    found[place.kind, place.id] = {"kind": place.kind, **json.loads(item.value)}
         return sorted(found.values(), key=lambda item: (item["kind"], item["name"]))
 
     def statuses(self) -> dict[tuple[str, str], dict[str, Any]]:
@@ -111,12 +109,11 @@ def read_statuses(
     client: EtcdClient, host: str | None = None
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Facts by (kind, id), of one host or of all. Where two hosts know of an
-    object, the later word counts. Spoilt ones are left out: their host tells them anew."""
+    object, the later word counts."""
     prefix = STATUS if host is None else status_prefix(host)
     items = sorted(keys_of(client, prefix, 0), key=lambda item: item.mod_revision)
     facts = {}
     for item in items:
         _, kind, object_id = status_of(item.key)
-        with contextlib.suppress(ValueError):
-            facts[kind, object_id] = json.loads(item.value)
+        facts[kind, object_id] = json.loads(item.value)
     return facts

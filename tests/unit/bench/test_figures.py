@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 
@@ -50,10 +50,39 @@ def test_cluster_has_every_figure_of_many_hosts() -> None:
         "cluster-agent-memory",
         "cluster-agent-start",
         "cluster-agent-change",
-        "outage-pings-lost",
-        "outage-stream-bytes-lost",
-        "outage-objects-lost",
     ]
+
+
+def test_scale_has_every_figure_of_many_agents() -> None:
+    values = [name for figure in SUITES["scale"] for name in figure.goals]
+
+    assert values == [
+        "scale-change",
+        "scale-bytes",
+        "scale-bystanders-told",
+        "scale-bystanders-cpu",
+        "scale-memory",
+        "scale-etcd-at-rest",
+        "scale-writes-at-rest",
+        "scale-storm",
+        "scale-etcd-back",
+        "scale-calls-when-back",
+    ]
+
+
+def test_hosts_of_a_group_share_all_networks_and_no_others() -> None:
+    plan = ClusterPlan(1200, ports_per_host=100, hosts_per_network=4)
+    ports = [item for item in plan.resources() if isinstance(item, Port)]
+    machine, port = plan.another(7, 39, 0, "more")
+
+    hosts_of = defaultdict(set)
+    for one in (*ports, port):
+        hosts_of[one.network_id].add(one.host)
+    groups = [{f"host{first + n}" for n in range(4)} for first in (0, 4, 8)]
+    assert list(hosts_of.values()) == [group for group in groups for _ in range(20)]
+    assert set(Counter(one.host for one in ports).values()) == {100}
+    assert machine.host == port.host == "host7"
+    assert port.fixed_ips[0].ip not in {one.fixed_ips[0].ip for one in ports}
 
 
 def test_a_cluster_plan_places_ports_evenly() -> None:
