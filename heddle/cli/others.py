@@ -23,12 +23,14 @@ def receiver_elsewhere(view: View, result: Trace) -> dict[str, Any]:
     envelope = result.envelope
     if envelope is None or not result.redirected:
         return {}
+    label = host_label(view, envelope.host)
     return {
         "to": _port_label(view, result.to_network, result.frame_out[:_MAC_BYTES]),
-        "host": host_label(view, envelope.host),
+        "host": label,
         "vtep": address_text(envelope.vtep),
         "relay": host_label(view, envelope.relay) if envelope.relay else None,
         "vni": result.to_network,
+        "rules_asked_at": None if _is_foreign(view, envelope.host) else label,
         "frame_out": result.frame_out.hex(),
         "summary_out": describe(result.frame_out),
     }
@@ -40,6 +42,10 @@ def way_text(report: dict[str, Any]) -> str:
     if report["relay"]:
         at = f"through {report['relay']}, {at}"
     return f"host {report['host']} ({at})"
+
+
+def _is_foreign(view: View, number: int) -> bool:
+    return any(h["number"] == number and h.get("foreign") for h in view.of_kind("host"))
 
 
 def _port_label(view: View, vni: int, mac: bytes) -> str:

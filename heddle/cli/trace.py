@@ -272,6 +272,8 @@ def _text(report: dict[str, Any]) -> str:
         lines.append(f"what to do: {report['remedy']}")
     if "vtep" in report:
         lines.append(f"{report['to']} at {way_text(report)} is sent  {report['summary_out']}")
+        if report["rules_asked_at"]:
+            lines.append(f"its rules, asked at host {report['host']}, say whether it may have that")
     elif "to" in report:
         lines.append(f"{report['to']} receives  {report['summary_out']}")
     elif "copies" in report:

@@ -16,6 +16,7 @@ FRAME = bytes.fromhex(MAC.replace(":", "")).ljust(12, b"\2") + b"\x08\x06" + byt
 OBJECTS: list[dict[str, Any]] = [
     {"kind": "host", "id": "h2", "name": "h2", "number": 2, "vtep": "10.0.0.2"},
     {"kind": "host", "id": "h3", "name": "h3", "number": 3, "vtep": "10.0.0.3"},
+    {"kind": "host", "id": "sw", "name": "sw", "number": 4, "vtep": "10.0.0.4", "foreign": True},
     {"kind": "network", "id": "n", "name": "web", "vni": 7},
     {"kind": "machine", "id": "m", "name": "vm1", "machine_kind": "vm"},
     {"kind": "port", "id": "p", "network_id": "n", "machine_id": "m", "nic": 0, "mac": MAC},
@@ -47,6 +48,15 @@ def test_the_receiver_and_the_way_to_it(view: View) -> None:
     told = receiver_elsewhere(view, traced(Envelope(2, mapped("10.0.0.2"), 0)))
     assert told["to"] == "vm1:0"
     assert way_text(told) == "host h2 (10.0.0.2, VNI 7)"
+
+
+def test_who_asks_the_rules_of_the_receiver(view: View) -> None:
+    """Its host, but a foreign one has none."""
+    at = [
+        receiver_elsewhere(view, traced(Envelope(number, bytes(16), 0)))["rules_asked_at"]
+        for number in (2, 4)
+    ]
+    assert at == ["h2", None]
 
 
 def test_a_relay_is_named(view: View) -> None:
