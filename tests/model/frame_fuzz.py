@@ -22,6 +22,7 @@ from traffic import Sent, Traffic
 from heddle.datapath.libbpf import program_info
 
 _TEST_RUN_MIN = {b"\x08\x00": 34, b"\x86\xdd": 54}  # bytes, by ethertype
+SECONDS_MAX = 5  # half the shortest timeout of a connection
 BATCH = 100  # frames between looks at the counters
 FRAME_SHORT = 54  # too short to be anything but what a device must take
 BASES = 3000  # frames that are mutated
@@ -31,13 +32,19 @@ COMPLAINTS = ("BUG", "WARNING", "Oops", "Call Trace", "general protection", "ref
 class FrameFuzz:
     def __init__(self, board: ModelBoard, seed: int) -> None:
         self._board = board
-        board.load(busy_world())
-        self._world = World(busy_world())
+        self._begin()
         self._random = Random(seed)  # noqa: S311 - frames, no secrets
         self._bases = self._make_bases()
+        self.outcomes = Counter[str]()
+
+    def _begin(self) -> None:
+        """Nothing has been sent yet, or all is forgotten: when a connection ends by
+        its timeout, the model knows to a nanosecond, and the kernel's timer does not."""
+        self._board.load(busy_world())
+        self._world = World(busy_world())
         self._sent, self._received = Counter[str](), Counter[str]()
         self._drops = Counter[tuple[str, str]]()
-        self.outcomes = Counter[str]()
+        self._begun_at = self._board.now()
 
     def _make_bases(self) -> list[Sent]:
         traffic = Traffic(self._world.topology)
@@ -51,6 +58,8 @@ class FrameFuzz:
         before = self._board.intent_rows()
         program = program_info(self._board.datapath.from_vm.fd).id
         for start in range(0, count, BATCH):
+            if self._board.now() - self._begun_at > SECONDS_MAX:
+                self._begin()
             self._board.refill()
             self._world.refill()
             self._send_elsewhere()
