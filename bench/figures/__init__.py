@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench.figures import (
     cluster_frames,
     cluster_ladder,
+    cluster_outage,
     cluster_port,
     cluster_scale,
     cluster_tcp,
@@ -36,6 +37,7 @@ SUITES: dict[str, tuple[Figure, ...]] = {
         cluster_vms.FIGURE,
         cluster_port.FIGURE,
         cluster_scale.FIGURE,
+        cluster_outage.FIGURE,
     ),
     "scale": (many_agents.FIGURE,),
     "hotpath": (hotpath.FIGURE,),

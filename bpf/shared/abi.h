@@ -204,6 +204,10 @@ enum tunnel_limits {
 	ENVELOPE_FORWARDED_TWICE = 0x400000,
 	TUNNEL_FORWARDS_MAX = 3,
 	HOSTS_MAX = 32767,
+	WAY_FRESH_MS = 100, /* so long an envelope may go the way that the stack's last one went */
+	/* Source ports of envelopes, RFC 7348 5. */
+	SOURCE_PORT_MIN = 49152,
+	SOURCE_PORT_MAX = 65535,
 	GROUP_HOSTS = 0x8000, /* from here on the numbers of vteps are those of multicast groups */
 };
 
@@ -369,6 +373,17 @@ struct ra_template {
 struct this_host {
 	__u32 number;
 	__u32 tunnel_ifindex; /* of the VXLAN device; 0: no other host can be reached */
+	__be16 udp_port_be; /* of envelopes */
+	__u16 pad;
+};
+
+/* By underlay address: how the host's stack last sent an envelope there. */
+struct seen_way {
+	__u64 seen_at;
+	__u32 ifindex;
+	__u8 macs[2 * MAC_BYTES]; /* destination, source */
+	__be16 udp_port_be;
+	__u8 pad[6];
 };
 
 enum vtep_flag {

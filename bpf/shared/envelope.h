@@ -5,35 +5,17 @@
  */
 #pragma once
 
+#include "shared/direct.h"
 #include "shared/packet.h"
 
-#define ENVELOPE_TTL 64
-#define DSCP_MASK 0xfc
 
 /* struct vxlan_metadata of the kernel; with it bits of the header can be set. */
 struct envelope_policy {
 	__u32 bits; /* ENVELOPE_* */
 };
 
-/* DSCP of the packet, where it stands in the traffic class. The kernel adds ECN
- * (RFC 6040). */
-static __always_inline __u8 dscp_of(struct __sk_buff *skb)
-{
-	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	struct ethhdr *ethernet = data;
-	__u8 *l3 = (__u8 *)(ethernet + 1);
-
-	if ((void *)(l3 + 2) > end)
-		return 0;
-	if (ethernet->h_proto == BE16_IPV4)
-		return l3[1] & DSCP_MASK;
-	if (ethernet->h_proto == BE16_IPV6)
-		return (l3[0] << 4 | l3[1] >> 4) & DSCP_MASK;
-	return 0;
-}
-
 /* Address the packet in hand: to which underlay address, in which network, with
- * which ENVELOPE_ bits. Those must be set even when they are 0: kernels up to 6.18
+ * which ENVELOPE_ bits. The kernel adds ECN (RFC 6040). The bits must be set even when they are 0: kernels up to 6.18
  * at least send whatever the stack held otherwise. */
 static __always_inline bool address_envelope(struct __sk_buff *skb, const struct vtep *vtep,
 					     __u32 network, __u32 bits, __u64 flags)
@@ -41,7 +23,7 @@ static __always_inline bool address_envelope(struct __sk_buff *skb, const struct
 	struct envelope_policy policy = { .bits = vtep->flags & VTEP_FOREIGN ? 0 : bits };
 	struct bpf_tunnel_key key = {
 		.tunnel_id = network,
-		.tunnel_tos = dscp_of(skb),
+		.tunnel_tos = traffic_class_of(skb) & ~ECN_BITS,
 		.tunnel_ttl = ENVELOPE_TTL,
 	};
 
@@ -67,7 +49,15 @@ static __always_inline __u32 bits_for(const struct vtep *vtep, __u32 bits)
 __noinline int send_to_host(struct __sk_buff *skb, struct vtep *vtep, __u32 tunnel, __u32 network,
 			    __u32 bits)
 {
-	if (!vtep || !address_envelope(skb, vtep, network, bits_for(vtep, bits), 0))
+	int verdict;
+
+	if (!vtep)
+		return TC_ACT_SHOT;
+	bits = bits_for(vtep, bits);
+	verdict = send_directly(skb, vtep, network, bits);
+	if (verdict >= 0)
+		return verdict;
+	if (!address_envelope(skb, vtep, network, bits, 0))
 		return TC_ACT_SHOT;
 	return bpf_redirect(tunnel, 0);
 }

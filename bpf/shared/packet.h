@@ -20,6 +20,10 @@
 #include "shared/tables.h"
 
 #define ETHERNET_BYTES 14
+#define TRACE_MARK_MASK 0xffff0000
+#define IPV4_START 0x45 /* version, and words of the header without options */
+#define IPV4_FRAGMENT_OFFSET 0x1fff
+#define IPV4_MORE_FRAGMENTS 0x2000
 #define BE16_ARP bpf_htons(ETH_P_ARP)
 #define BE16_IPV4 bpf_htons(ETH_P_IP)
 #define BE16_IPV6 bpf_htons(ETH_P_IPV6)
@@ -376,4 +380,12 @@ static __always_inline bool replace_frame(struct __sk_buff *skb, const void *ans
 	if (bytes > most)
 		return false;
 	return !bpf_skb_store_bytes(skb, 0, answer, bytes, 0);
+}
+
+/* Is it a traced packet (stages/trace.h)? The number of its slot, and one. */
+static __always_inline __u32 trace_of(const struct __sk_buff *skb)
+{
+	if ((skb->mark & TRACE_MARK_MASK) != TRACE_MARK)
+		return 0;
+	return 1 + (skb->mark & (TRACE_SLOTS - 1));
 }

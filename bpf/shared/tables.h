@@ -53,6 +53,7 @@ TABLE(open_addresses, BPF_MAP_TYPE_LRU_HASH, 32768, struct address_key, struct o
 TABLE(open_macs, BPF_MAP_TYPE_LRU_HASH, 32768, struct mac_key, struct open_endpoint, 0);
 TABLE(open_slots, BPF_MAP_TYPE_LRU_HASH, 65536, struct open_slot_key, struct address_key, 0);
 TABLE(open_counts, BPF_MAP_TYPE_LRU_HASH, 4096, __u32, struct open_slots, 0);
+TABLE(seen_ways, BPF_MAP_TYPE_LRU_HASH, 8192, struct tunnel_sender_key, struct seen_way, 0);
 TABLE(fragments, BPF_MAP_TYPE_LRU_HASH, 16384, struct fragment_key, struct fragment, 0);
 TABLE(usage, BPF_MAP_TYPE_ARRAY, COUNTER_SLOTS, __u32, struct port_usage, 0);
 TABLE(total_usage, BPF_MAP_TYPE_ARRAY, 1, __u32, struct port_usage, 0);

@@ -21,8 +21,6 @@
 #define IPV6_TCP_BYTES (ETHERNET_BYTES + sizeof(struct ipv6hdr) + sizeof(struct tcphdr))
 #define IPV4_WITHOUT_OPTIONS 0x45
 
-#define IPV4_FRAGMENT_OFFSET 0x1fff
-#define IPV4_MORE_FRAGMENTS 0x2000
 #define EXTENSION_HEADERS_MAX 8
 
 #define TCP_FLAGS_OFFSET 13

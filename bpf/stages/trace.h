@@ -8,15 +8,6 @@
 
 #include "shared/packet.h"
 
-#define TRACE_MARK_MASK 0xffff0000
-
-static __always_inline __u32 trace_of(const struct __sk_buff *skb)
-{
-	if ((skb->mark & TRACE_MARK_MASK) != TRACE_MARK)
-		return 0;
-	return 1 + (skb->mark & (TRACE_SLOTS - 1));
-}
-
 static __always_inline void record_trace(const struct packet *packet)
 {
 	__u32 slot = packet->trace - 1;

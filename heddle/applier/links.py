@@ -52,10 +52,12 @@ _NETNSA_NSID = 1
 _NETNSA_FD = 3
 
 _IFF_UP = 1
+_ARPHRD_ETHER = 1
 _IPV6_MTU_MIN = 1280  # RFC 8200, section 5
 _AF_INET6 = 10
 
 _INFO = struct.Struct("=BBHiII")  # family, pad, type, index, flags, change
+_TYPE = struct.Struct("=2xH")  # enum ARPHRD_*
 _DROPPED = struct.Struct("=56xQ16xQ")  # tx_dropped, rx_length_errors
 
 # The link group that a link gets when it is made. A veth can't be given its
@@ -92,6 +94,12 @@ class LinkInfo(NamedTuple):
     peer_nsid: int | None
     qdisc: str
     master: int = 0
+
+
+def has_frames(body: bytes) -> bool:
+    """Whether a link, from the body of an RTM_NEWLINK message, is an Ethernet, and
+    no loopback or IP tunnel."""
+    return bool(_TYPE.unpack_from(body)[0] == _ARPHRD_ETHER)
 
 
 def parse(body: bytes) -> LinkInfo:

@@ -47,7 +47,7 @@ class LinuxKernel:
         self._notifications = Notifications(self._guard.block)
         self._maker = LinkMaker(self._netlink, self._guard)
         self._bandwidth = Bandwidth(self._netlink, self._guard, datapath.abi.value("SHAPER_MAJOR"))
-        self._tunnel = TunnelDevice(self._netlink, datapath.from_tunnel)
+        self._tunnel = TunnelDevice(self._netlink, datapath)
 
     @property
     def abi(self) -> Abi:

@@ -19,7 +19,8 @@ from heddle.applier.sysctl import disable_ipv6
 from heddle.applier.tunnel_messages import MTU, Address, Settings
 from heddle.applier.untracked import Untracked
 from heddle.compiler.state import Tunnel
-from heddle.datapath.loader import Program
+from heddle.datapath.loader import Datapath
+from heddle.datapath.watch import UnderlayWatch
 from heddle.errors import KernelError
 from heddle.intent.names import TUNNEL, tunnel_alias
 from heddle.paths import settings_file
@@ -37,9 +38,12 @@ class _Found(NamedTuple):
 class TunnelDevice:
     """Reads and writes by a netlink socket."""
 
-    def __init__(self, netlink: Netlink, program: Program) -> None:
+    def __init__(self, netlink: Netlink, datapath: Datapath) -> None:
         self._netlink = netlink
-        self._program = program
+        self._program = program = datapath.from_tunnel
+        self._watch = UnderlayWatch(datapath.host, datapath.to_underlay)
+        ports = (datapath.abi.value("SOURCE_PORT_MIN"), datapath.abi.value("SOURCE_PORT_MAX"))
+        self._source_ports = ports
         self._options = filters.bpf_options(program.fd, program.name)
         self._untracked = Untracked()
 
@@ -59,15 +63,16 @@ class TunnelDevice:
 
     def mend(self, wanted: Tunnel) -> TunnelFact:
         """Make or mend it. KernelError names what stands in the way."""
-        fitting = [each for each in self._ours() if each.settings == Settings(wanted.udp_port)]
+        fitting = [each for each in self._ours() if each.settings == self._settings(wanted)]
         self._delete([each for each in self._ours() if each not in fitting[:1]])
         if not fitting:
-            self._carry_out([messages.create(wanted)], wanted)
+            self._carry_out([messages.create(wanted, self._source_ports)], wanted)
             fitting = self._ours()
         self._furnish(fitting[0].info, wanted)
         if not self._untracked.is_right(wanted.udp_port):
             self._untracked.put(wanted.udp_port)
         self._change_groups(wanted)
+        self._watch_underlay(wanted)
         fact = self.read(wanted)
         if fact is None or fact.faults:
             left = ", ".join(fact.faults) if fact else "gone"
@@ -80,6 +85,7 @@ class TunnelDevice:
         ours = [each for each in self._addresses() if each.is_ours]
         self._netlink.batch([request for each in ours for request in _leaving(each)])
         self._untracked.remove()
+        self._watch.remove()
 
     # ---- what is there -----------------------------------------------------
 
@@ -98,16 +104,29 @@ class TunnelDevice:
         right = {
             "underlay address": _link_of(wanted, addresses) is not None,
             "name": info.name == wanted.name,
-            "settings": found.settings == Settings(wanted.udp_port),
+            "settings": found.settings == self._settings(wanted),
             "alias": info.alias == wanted.alias,
             "mtu": info.mtu == MTU,
             "down": info.up,
             "filter": self._is_guarded(info.ifindex),
             "gro": not _merges(info.name),
+            "watch of the underlay": self._is_watched(_link_of(wanted, addresses)),
             "groups": _groups_are_right(wanted, addresses) and self._leads_out(wanted, addresses),
             "connection tracking": self._untracked.is_right(wanted.udp_port),
         }
         return [what for what, is_right in right.items() if not is_right]
+
+    def _settings(self, wanted: Tunnel) -> Settings:
+        return Settings(wanted.udp_port, self._source_ports)
+
+    def _is_watched(self, link: int | None) -> bool:
+        """Whether the program that sees what leaves by our underlay address's link is
+        there. Frames alone show how: other links have none."""
+        return link is None or self._watch.is_right(link) or not self._has_frames(link)
+
+    def _has_frames(self, link: int) -> bool:
+        answer = self._netlink.read([links.get(link)])[0]
+        return isinstance(answer, bytes) and links.has_frames(answer)
 
     def _is_guarded(self, index: int) -> bool:
         try:
@@ -192,6 +211,11 @@ class TunnelDevice:
             delete, add = messages.open_way(link, group)
             self._netlink.batch([delete])
             self._carry_out([add], wanted)
+
+    def _watch_underlay(self, wanted: Tunnel) -> None:
+        link = _link_of(wanted, self._addresses())
+        if link is not None and not self._is_watched(link):
+            self._watch.put(link)
 
     def _await_local_way(self, group: str) -> None:
         """The kernel makes it some time after the address (addrconf_dad_work). If

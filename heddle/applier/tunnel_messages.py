@@ -40,6 +40,7 @@ _INFO_KIND = 1
 _INFO_DATA = 2
 # enum of IFLA_VXLAN_* in linux/if_link.h
 _LEARNING = 7
+_SOURCE_PORTS = 10
 _PORT = 15
 _UDP_ZERO_CSUM6_RX = 20
 _GBP = 23
@@ -62,6 +63,7 @@ _RTN_MULTICAST = 5
 _OUR_PROTOCOL = 0x68
 
 _LINK = struct.Struct("=BBHiII")  # family, pad, type, index, flags, change
+_PORT_RANGE = struct.Struct("!HH")
 _ADDRESS = struct.Struct("=BBBBi")  # family, prefix length, flags, scope, index
 # Family, prefix lengths of both ends, TOS, table, protocol, scope, type, flags.
 _ROUTE = struct.Struct("=BBBBBBBBI")
@@ -71,9 +73,11 @@ class Settings(NamedTuple):
     """What of a VXLAN device can't be changed once it is made. ``external``: its
     programs choose VNI and destination of each packet; ``gbp``: the header
     carries 16 bits of ours; ``zero_csum6``: takes envelopes in IPv6 without a
-    UDP checksum (RFC 6935), as some senders in hardware make them."""
+    UDP checksum (RFC 6935), as some senders in hardware make them; ``source_ports``:
+    lowest and highest UDP port that envelopes may come from."""
 
     udp_port: int
+    source_ports: tuple[int, int]
     external: bool = True
     gbp: bool = True
     learning: bool = False
@@ -88,7 +92,7 @@ class Address(NamedTuple):
     is_ours: bool
 
 
-def create(tunnel: Tunnel) -> Request:
+def create(tunnel: Tunnel, source_ports: tuple[int, int]) -> Request:
     """A new device, not yet up, with the group that marks it as ours."""
     data = nested(
         _INFO_DATA,
@@ -97,6 +101,7 @@ def create(tunnel: Tunnel) -> Request:
         attribute(_LEARNING, b"\0"),
         attribute(_UDP_ZERO_CSUM6_RX, b"\1"),
         attribute(_PORT, struct.pack("!H", tunnel.udp_port)),
+        attribute(_SOURCE_PORTS, _PORT_RANGE.pack(*source_ports)),
     )
     body = _LINK.pack(0, 0, 0, 0, 0, 0) + text(_IFLA_IFNAME, tunnel.name)
     body += number(_IFLA_MTU, MTU) + number(_IFLA_GROUP, GROUP)
@@ -116,6 +121,7 @@ def parse_settings(body: bytes) -> Settings:
     data = attributes(attributes(found.get(_IFLA_LINKINFO, b"")).get(_INFO_DATA, b""))
     return Settings(
         udp_port=int.from_bytes(data.get(_PORT, b""), "big"),
+        source_ports=_PORT_RANGE.unpack(data.get(_SOURCE_PORTS, bytes(4))),
         external=any(data.get(_COLLECT_METADATA, b"")),
         gbp=_GBP in data,
         learning=any(data.get(_LEARNING, b"")),

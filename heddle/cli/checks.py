@@ -150,7 +150,7 @@ def _tun() -> Finding:
 
 
 def _object() -> Finding:
-    for program in ("from_vm", "from_tunnel"):  # importing the loader needs libbpf
+    for program in ("from_vm", "from_tunnel", "to_underlay"):  # importing the loader needs libbpf
         found = files("heddle.datapath") / "objects" / f"{program}.bpf.o"
         if not found.is_file():
             return Finding("data plane", State.MISSING, f"no {found}", "run scripts/build")

@@ -197,6 +197,7 @@ class RaTemplateRow(NamedTuple):
 class ThisHostRow(NamedTuple):
     number: int
     tunnel_ifindex: int | Device
+    udp_port_be: int = 0
 
 
 class VtepRow(NamedTuple):

@@ -64,7 +64,7 @@ def _this_host(view: View, host: Host) -> Fragment:
         alias=tunnel_alias(host.name),
         groups=tuple(group for group in view.flood_groups() if ip_version(group) == version),
     )
-    return Fragment(rows={row: ThisHostRow(host.number, _TUNNEL)}, tunnel=tunnel)
+    return Fragment(rows={row: ThisHostRow(host.number, _TUNNEL, host.udp_port)}, tunnel=tunnel)
 
 
 def _is_wanted(view: View, host: Host) -> bool:

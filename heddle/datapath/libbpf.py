@@ -35,6 +35,7 @@ ffi.cdef(
     int bpf_obj_pin(int fd, const char *path);
     int bpf_obj_get_info_by_fd(int fd, void *info, uint32_t *length);
     int bpf_map_get_fd_by_id(uint32_t id);
+    int bpf_link_create(int program_fd, int target, int attach_type, const void *opts);
     int libbpf_num_possible_cpus(void);
 
     struct map_info { uint32_t type, id, key_size, value_size, max_entries, map_flags;
@@ -42,6 +43,8 @@ ffi.cdef(
     struct prog_info { uint32_t type, id; uint8_t tag[8]; uint32_t jited_length, xlated_length;
                        uint64_t jited, xlated, load_time; uint32_t uid, nr_map_ids;
                        uint64_t map_ids; char name[16]; };
+
+    struct tcx_link_info { uint32_t type, id, program_id, pad, ifindex, attach_type; };
 
     struct test_run { size_t sz; const void *data_in; void *data_out;
                       uint32_t data_size_in, data_size_out; const void *ctx_in; void *ctx_out;
@@ -149,6 +152,12 @@ def map_info(fd: int) -> CData:
 def program_info(fd: int) -> CData:
     """struct bpf_prog_info (its beginning) of a program."""
     return _info(fd, "struct prog_info *")
+
+
+def tcx_link_info(fd: int) -> CData:
+    """struct bpf_link_info (its beginning) of a link to a program at a device; an
+    ifindex of 0 says that the device has gone."""
+    return _info(fd, "struct tcx_link_info *")
 
 
 def program_map_ids(fd: int) -> set[int]:

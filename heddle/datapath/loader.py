@@ -36,8 +36,8 @@ from heddle.errors import KernelError, OperationError
 from heddle.paths import BPFFS, pin_dir
 
 OBJECTS = Path(__file__).parent / "objects"
-FROM_VM, FROM_TUNNEL = "from_vm", "from_tunnel"
-PROGRAMS = (FROM_VM, FROM_TUNNEL)  # each is in an object of its name
+FROM_VM, FROM_TUNNEL, TO_UNDERLAY = "from_vm", "from_tunnel", "to_underlay"
+PROGRAMS = (FROM_VM, FROM_TUNNEL, TO_UNDERLAY)  # each is in an object of its name
 OBJECT = OBJECTS / f"{FROM_VM}.bpf.o"  # all say the same of enums, structs and tables
 _NEXT = "_next"  # dots are refused in the BPF file system
 _RECORD = "loaded_object"
@@ -90,11 +90,12 @@ class Datapath:
         self.abi = abi
         self.from_vm = _open_program(host, FROM_VM)
         self.from_tunnel = _open_program(host, FROM_TUNNEL)
+        self.to_underlay = _open_program(host, TO_UNDERLAY)
         self._tables: dict[str, Table | PerCpuTable] = {}
 
     @property
     def programs(self) -> tuple[Program, ...]:
-        return self.from_vm, self.from_tunnel
+        return self.from_vm, self.from_tunnel, self.to_underlay
 
     @classmethod
     def load(cls, host: str, objects: Path = OBJECTS) -> Datapath:

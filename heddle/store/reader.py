@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from heddle.errors import StoreError
 from heddle.store.database import medium, open_for_reading
 
 
@@ -70,6 +71,25 @@ class SqliteReader:
         """Nothing is kept open."""
 
 
+def plain_object(kind: str, value: str | bytes, store: str) -> dict[str, Any]:
+    """An object from its JSON; ``store`` names the store in the StoreError."""
+    try:
+        found = json.loads(value)
+    except ValueError as error:
+        raise unreadable(kind, store) from error
+    if not isinstance(found, dict) or not {"id", "name"} <= found.keys():
+        raise unreadable(kind, store)
+    return {"kind": kind, **found}
+
+
+def unreadable(kind: str, store: str) -> StoreError:
+    return StoreError(
+        f"{store}: holds a {kind} that can't be read; it was written by another version of "
+        "heddle or damaged: restore it from a copy, or move it away and apply the topology "
+        "files again"
+    )
+
+
 def read_objects(
     path: Path, kind: str | None = None, *, without: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
@@ -82,7 +102,7 @@ def read_objects(
     query = "SELECT kind, value FROM objects WHERE kind = coalesce(?, kind)"
     query += f" AND kind NOT IN ({left_out})"
     rows = _read(path, query, (kind, *without))
-    objects = [{"kind": row_kind, **json.loads(value)} for row_kind, value in rows]
+    objects = [plain_object(row_kind, value, str(path)) for row_kind, value in rows]
     return sorted(objects, key=lambda item: (item["kind"], item["name"]))
 
 

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from heddle.errors import ConflictError, StoreError
+from heddle.errors import ConflictError
 from heddle.intent.model import MODELS, AnyResource, Kind
+from heddle.store.reader import unreadable
 
 
 def now() -> str:
@@ -40,11 +41,7 @@ def parse(kind: str, value: str | bytes, store: str) -> AnyResource:
     try:
         return MODELS[Kind(kind)].model_validate_json(value)
     except (ValueError, KeyError, ValidationError) as error:
-        raise StoreError(
-            f"{store}: holds a {kind} that can't be read; it was written by "
-            "another version of heddle or damaged: restore it from a copy, or move it away "
-            "and apply the topology files again"
-        ) from error
+        raise unreadable(kind, store) from error
 
 
 def _stamped(resource: AnyResource, created: str, updated: str, revision_number: int) -> str:

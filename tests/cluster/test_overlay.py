@@ -124,7 +124,36 @@ def is_whole(packet: Packet) -> bool:
     return bytes(again) == raw
 
 
+def is_past_the_stack(each: Envelope) -> bool:
+    """The host's stack always sums up."""
+    return each.outer[UDP].chksum == 0
+
+
+def is_whole_ip(packet: Packet) -> bool:
+    again = IP(bytes(packet))
+    del again.chksum, again.len
+    return bytes(again)[:20] == bytes(packet)[:20]
+
+
 # ---- unicast -------------------------------------------------------------------
+
+
+def test_the_stack_is_asked_ten_times_a_second_at_most(lab: Running) -> None:
+    """In IPv4; all envelopes of a flow are the same but for the checksum."""
+    with captured(lab, "h1") as capture:
+        assert lab.pings(W1, ADDRESSES[W2][0], "-c", "60", "-i", "0.02")
+    sent = [each for each in capture.inner(ICMP) if outer_addresses(each) == vteps(lab, "h1", "h2")]
+    assert len(sent) == 60
+    direct = [each for each in sent if is_past_the_stack(each)]
+    if ":" in vteps(lab, "h1", "h2")[0]:
+        assert not direct
+        return
+    assert 30 < len(direct) < 60
+    assert (
+        len({(e.source_port, e.traffic_class, e.outer.ttl, bytes(e.outer)[:2]) for e in sent}) == 1
+    )
+    assert all(is_whole(each.inner) for each in sent)
+    assert all(is_whole_ip(each.outer) for each in sent)
 
 
 @pytest.mark.parametrize("version", [4, 6])

@@ -12,8 +12,18 @@ import pytest
 from applier_host import ApplierHost, applier_host, run
 
 from heddle.applier.applier import Action, Applier
-from heddle.compiler.state import HostState, Tunnel
+from heddle.compiler.addresses import mapped
+from heddle.compiler.state import (
+    Device,
+    HostState,
+    RowKey,
+    RowValue,
+    ThisHostRow,
+    Tunnel,
+    TunnelSenderKey,
+)
 from heddle.intent.names import TUNNEL, tunnel_alias
+from heddle.paths import pin_dir
 
 IPV4 = Tunnel(4789, "198.18.0.1", tunnel_alias("h1"))
 IPV6 = Tunnel(4789, "fd00:18::1", tunnel_alias("h1"))
@@ -123,6 +133,7 @@ def test_nothing_is_left_of_it(host: ApplierHost, tunnel: Tunnel) -> None:
     assert run("nft", "list", "ruleset") == ""
     assert [run(*command.split()) for command in shown] == before
     assert not applier.audit()
+    assert not (pin_dir(host.datapath.host) / "underlay_link").exists()
 
 
 # ---- repair ------------------------------------------------------------------
@@ -208,6 +219,67 @@ def test_one_of_other_settings_is_replaced(host: ApplierHost) -> None:
     run("ip", "link", "set", TUNNEL, "alias", IPV4.alias)
     assert applier.audit().changes[0].what.startswith(f"link {TUNNEL}: settings")
     assert device(host)["linkinfo"]["info_data"]["port"] == 4789
+
+
+# ---- the watch of the underlay ---------------------------------------------------
+
+PEER_MAC = "02:00:00:00:99:02"
+
+
+def seen_ways(host: ApplierHost) -> list[tuple[Any, Any]]:
+    table = host.datapath.table("seen_ways")
+    key, value = host.datapath.abi.table_types("seen_ways")
+    return [(key.unpack(k), value.unpack(v)) for k, v in table.items()]
+
+
+def send_like_the_stack(host: ApplierHost, udp_port: int) -> None:
+    """What has a UDP checksum, for a host that is known."""
+    peer = PEER[IPV4.vtep]
+    run("ip", "neigh", "replace", peer, "lladdr", PEER_MAC, "dev", "underlay")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"envelope", (peer, udp_port))
+
+
+@pytest.mark.parametrize("udp_port", [4789, 8472])
+def test_how_the_stack_sends_is_seen(host: ApplierHost, udp_port: int) -> None:
+    applier = host.start()
+    rows: dict[RowKey, RowValue] = {
+        RowKey("this_host", 0): ThisHostRow(1, Device(TUNNEL), udp_port),
+        RowKey("tunnel_senders", TunnelSenderKey(mapped(PEER[IPV4.vtep]))): 2,
+    }
+    wanted = HostState(rows=rows, tunnel=replace(IPV4, udp_port=udp_port))
+    assert not applier.synchronize(wanted).failures
+    send_like_the_stack(host, OTHER_PORT)
+    assert seen_ways(host) == []
+    send_like_the_stack(host, udp_port)
+    ((key, way),) = seen_ways(host)
+    assert key["address"] == mapped(PEER[IPV4.vtep])
+    (underlay,) = [link for name, link in host.links().items() if name == "underlay"]
+    assert way["ifindex"] == underlay["ifindex"]
+    assert way["macs"].hex(":") == f"{PEER_MAC}:{underlay['address']}"
+
+
+def test_a_lost_watch_comes_back(host: ApplierHost) -> None:
+    applier = started(host)
+    (pin_dir(host.datapath.host) / "underlay_link").unlink()
+    assert applier.audit().changes == [Action("~", f"link {TUNNEL}: watch of the underlay")]
+    assert not host.start().synchronize(state(IPV4))
+
+
+def test_the_watch_follows_the_address(host: ApplierHost) -> None:
+    applier = started(host)
+    run("ip", "address", "delete", f"{IPV4.vtep}/24", "dev", "underlay")
+    run("ip", "address", "add", f"{IPV4.vtep}/24", "dev", "far")
+    assert applier.audit().changes == [Action("~", f"link {TUNNEL}: watch of the underlay")]
+    run("ip", "link", "delete", "underlay")
+
+
+def test_a_loopback_is_not_watched(host: ApplierHost) -> None:
+    """Where an address is announced by a routing protocol, no link has it."""
+    run("ip", "address", "delete", f"{IPV4.vtep}/24", "dev", "underlay")
+    run("ip", "address", "add", f"{IPV4.vtep}/32", "dev", "lo")
+    started(host)
+    assert not (pin_dir(host.datapath.host) / "underlay_link").exists()
 
 
 # ---- what stands in the way --------------------------------------------------

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tests.packets.conftest import Switchboard
 
 UDP_PORT = 4789
+KERNEL_PORTS = range(32768, 61000)  # net.ipv4.ip_local_port_range; this device names none
+DIRECT_PORTS = range(49152, 65536)
 HERE = 1  # number of this host
 VTEP4, VTEP6 = "10.99.0.1", "fd99::1"
 TABLES = ("this_host", "vteps", "tunnel_senders", "tunnel_networks", "flood_hosts")
@@ -130,17 +132,21 @@ class Tunnel:
         number: int = 0,
         bits: int = 0,
         dont_fragment: bool = False,
+        directly: bool = False,
     ) -> Packet:
         """The next frame on the wire is this one in an envelope to a host, to the
         byte, all checksums included; only the kernel's choices are taken as they are
-        (IPv4 identification, source port). Returns it."""
+        (IPv4 identification, source port). ``directly``: without the host's stack.
+        Returns it."""
         raw = self.read()
         actual = Ether(raw)
         ports = UDP(sport=actual[UDP].sport, dport=UDP_PORT)
+        if directly:
+            ports.chksum = 0
         header = vxlan(vni, number, bits)
         expected = self._outer(host, actual, tos, dont_fragment) / ports / header / bytes(inner)
         assert_same_frame(raw, expected)
-        assert 32768 <= actual[UDP].sport <= 60999
+        assert actual[UDP].sport in (DIRECT_PORTS if directly else KERNEL_PORTS)
         return actual
 
     def _outer(self, host: Host, actual: Packet, tos: int, dont_fragment: bool) -> Packet:

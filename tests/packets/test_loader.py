@@ -128,7 +128,7 @@ def test_other_layout_is_refused_with_the_remedy(datapath: Datapath, host: str) 
 
 def test_what_the_verifier_refuses_is_shown(host: str, broken_objects: Path) -> None:
     """The verifier's own words."""
-    with pytest.raises(KernelError, match=r"refused from_\w+.bpf.o.*unreachable insn") as raised:
+    with pytest.raises(KernelError, match=r"refused \w+.bpf.o.*unreachable insn") as raised:
         Datapath.load(host, broken_objects)
     assert "\n" not in str(raised.value)
 

@@ -3,8 +3,11 @@ stay whole from TAP to TAP, through an underlay that takes them so."""
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
+import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -17,6 +20,7 @@ from packet_tunnel import HERE, NEAR, UDP_PORT, Host, Tunnel, put_remote, put_vt
 from packet_world import DB1, MAIN_DB, MAIN_WEB, NICS, WEB1, WEB2, World, mapped
 from test_gso import VirtioHeader, large
 
+from heddle.datapath.codec import Row
 from heddle.datapath.loader import Datapath
 from heddle.paths import pin_dir
 from tests.packets.conftest import Switchboard
@@ -24,6 +28,7 @@ from tests.packets.conftest import Switchboard
 VERSIONS = (4, 6)
 # Addresses of this host and of the other one, by IP version of the underlay.
 UNDERLAY = {4: ("10.98.0.1", "10.98.0.2"), 6: ("fd98::1", "fd98::2")}
+AGES = 10**12  # ns
 WHOLE = 20000  # bytes of payload
 THERE = (WEB2, DB1)  # ports of the other host
 
@@ -34,6 +39,7 @@ class OtherHost:
 
     taps: dict[str, Device]
     near: Device  # such a TAP at this host
+    way: dict[str, Row]  # how this host's stack sends there
 
     def send(self, frame: bytes, header: VirtioHeader) -> None:
         self.near.write(header.pack() + frame)
@@ -51,6 +57,12 @@ def join_underlay(link: str, number: int) -> None:
     run("ip", "link", "set", link, "mtu", "1600", "up")
     run("ip", "address", "add", f"{UNDERLAY[4][number]}/24", "dev", link)
     run("ip", "address", "add", f"{UNDERLAY[6][number]}/64", "dev", link, "nodad")
+
+
+def ifindex_and_mac(link: str) -> tuple[int, bytes]:
+    """In the namespace that we are in."""
+    (shown,) = json.loads(subprocess.check_output(["ip", "-json", "link", "show", link]))
+    return shown["ifindex"], bytes.fromhex(shown["address"].replace(":", ""))
 
 
 def write_rows(datapath: Datapath, vxlan: Device, taps: dict[str, Device]) -> None:
@@ -86,20 +98,29 @@ def other_host(session_board: Switchboard) -> Iterator[OtherHost]:
                 join_underlay(ours, 0)
                 near = lab.tap(vnet_header=True)
                 lab.attach(near.name, session_board.pin)
+                ifindex, own_mac = ifindex_and_mac(ours)
             with other.entered():
                 join_underlay(theirs, 1)
-            yield OtherHost(taps, near)
+                _, mac = ifindex_and_mac(theirs)
+            way = {"seen_at": time.monotonic_ns() + AGES, "udp_port_be": UDP_PORT}
+            yield OtherHost(taps, near, way | {"ifindex": ifindex, "macs": mac + own_mac})
 
 
-@pytest.fixture(params=VERSIONS, ids=["IPv4 underlay", "IPv6 underlay"])
+@pytest.fixture(
+    params=[(4, False), (6, False), (4, True)],
+    ids=["IPv4 underlay", "IPv6 underlay", "past the stack"],
+)
 def far(tunnel: Tunnel, other_host: OtherHost, request: pytest.FixtureRequest) -> OtherHost:
     """Joined by such an underlay; web1 is on the TAP that takes large frames."""
-    ours, theirs = UNDERLAY[request.param]
+    version, is_direct = request.param
+    ours, theirs = UNDERLAY[version]
     board = tunnel.board
     ifindexes = {name: device.ifindex for name, device in board.devices.items()}
     world = World(board.datapath, ifindexes | {WEB1.name: other_host.near.ifindex})
     world.write()
     put_vtep(world, Host(NEAR.number, theirs), source=mapped(ours))
+    if is_direct:
+        world.put("seen_ways", {"address": mapped(theirs)}, other_host.way)
     for nic in THERE:
         put_remote(world, nic, NEAR.number)
     for device in (other_host.near, *other_host.taps.values()):

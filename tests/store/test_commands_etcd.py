@@ -22,6 +22,7 @@ from heddle.intent.hosts import registered_host
 from heddle.intent.model import AnyResource, Kind
 from heddle.settings import EtcdSettings
 from heddle.store.cache import IntentCache
+from heddle.store.etcd import messages
 from heddle.store.etcd.client import EtcdClient
 from heddle.store.etcd.layout import wake_key
 from heddle.store.etcd.liveness import Pulse
@@ -133,6 +134,29 @@ def test_without_etcd_the_last_that_was_seen_is_shown(
     assert "this is what the agent of this host has seen last" in output.err
     assert main(["apply", str(file)]) == 1
     assert "etcd does not answer" in capsys.readouterr().err
+
+
+def test_what_can_not_be_read_is_named(
+    shared: EtcdCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "web.yaml"
+    file.write_text(TOPOLOGY)
+    assert main(["apply", str(file)]) == 0
+    key = "/heddle/intent/host/h1/machine/spoilt"
+    with closing(EtcdClient(shared.settings)) as client:
+        for value in (b"no JSON", b"{}", b"[1]"):
+            client.overwrite([messages.put(key.encode(), value)])
+            capsys.readouterr()
+            assert main(["show", "machine"]) == 1
+            assert f"{key}: holds a machine that can't be read" in capsys.readouterr().err
+        client.overwrite([messages.delete(key.encode())])
+        spoilt = [
+            messages.put(b"/heddle/alive/h1", b"x{"),
+            messages.put(b"/heddle/status/h1/p/1", b""),
+        ]
+        client.overwrite(spoilt)
+    assert [machine["host"] for machine in shown(capsys, "machine")] == ["h1"]
+    assert main(["show", "host"]) == 0
 
 
 def test_doctor_looks_at_the_members(own: EtcdCluster, root: Root) -> None:

@@ -56,7 +56,7 @@ class Pulse:
         alive, seen = self._client.reads([read(key), read(seen_at)]).ranges
         held = alive.items[0] if alive.items else None
         if held is not None:
-            self._check_own(json.loads(held.value))
+            self._check_own(_note(held.value))
         lease = self._granted(ALIVE_SECONDS)
         known = seen.items[0].lease if seen.items else 0
         self._seen = known if known and self._kept(known) else self._granted(_SEEN_SECONDS)
@@ -87,8 +87,17 @@ def read_lives(client: EtcdClient) -> dict[str, Life]:
     alive, seen = client.reads([read(ALIVE, end_of(ALIVE)), read(SEEN, end_of(SEEN))]).ranges
     lives = {host_of(item.key): _down(client, item.lease) for item in seen.items}
     for item in alive.items:
-        lives[host_of(item.key)] = Life(True, json.loads(item.value).get("since", ""))
+        lives[host_of(item.key)] = Life(True, str(_note(item.value).get("since", "")))
     return lives
+
+
+def _note(value: bytes) -> Mapping[str, Any]:
+    """What a host says of itself; nothing when it is spoilt."""
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _down(client: EtcdClient, lease: int) -> Life:

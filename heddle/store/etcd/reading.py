@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from heddle.store.etcd.layout import (
 )
 from heddle.store.etcd.liveness import read_lives
 from heddle.store.etcd.messages import KeyValue, end_of, read
-from heddle.store.reader import Life
+from heddle.store.reader import Life, plain_object
 
 _PAGE = 2000  # keys
 
@@ -89,7 +90,8 @@ class EtcdReader:
         for scope_kind in dict.fromkeys(SCOPE_OF_KIND[k] for k in kinds):
             for place, item in objects_below(self._client, kind_prefix(scope_kind), now.revision):
                 if place.kind in kinds:
-                    found[place.kind, place.id] = {"kind": place.kind, **json.loads(item.value)}
+                    where = f"{self._client.name}: {item.key.decode(errors='replace')}"
+                    found[place.kind, place.id] = plain_object(place.kind, item.value, where)
         return sorted(found.values(), key=lambda item: (item["kind"], item["name"]))
 
     def statuses(self) -> dict[tuple[str, str], dict[str, Any]]:
@@ -109,11 +111,12 @@ def read_statuses(
     client: EtcdClient, host: str | None = None
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Facts by (kind, id), of one host or of all. Where two hosts know of an
-    object, the later word counts."""
+    object, the later word counts. Spoilt ones are left out: their host tells them anew."""
     prefix = STATUS if host is None else status_prefix(host)
     items = sorted(keys_of(client, prefix, 0), key=lambda item: item.mod_revision)
     facts = {}
     for item in items:
         _, kind, object_id = status_of(item.key)
-        facts[kind, object_id] = json.loads(item.value)
+        with contextlib.suppress(ValueError):
+            facts[kind, object_id] = json.loads(item.value)
     return facts

@@ -50,6 +50,9 @@ def test_cluster_has_every_figure_of_many_hosts() -> None:
         "cluster-agent-memory",
         "cluster-agent-start",
         "cluster-agent-change",
+        "outage-pings-lost",
+        "outage-stream-bytes-lost",
+        "outage-objects-lost",
     ]
 
 

@@ -80,7 +80,7 @@ PAIR: list[AnyResource] = [host(1), host(2), *HERE, THERE]
 def test_a_host_with_a_vtep_has_a_tunnel() -> None:
     state = compiled(host(1, udp_port=8472)).state
     assert state.tunnel == Tunnel(8472, "192.0.2.1", f"heddle:tunnel:{HOST}")
-    assert state.rows == {RowKey("this_host", 0): ThisHostRow(1, TUNNEL)}
+    assert state.rows == {RowKey("this_host", 0): ThisHostRow(1, TUNNEL, 8472)}
 
 
 def test_a_host_without_one_has_none() -> None:
