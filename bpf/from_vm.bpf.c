@@ -172,11 +172,14 @@ static __always_inline int leave_shaper_to_host(struct __sk_buff *skb, struct pa
 }
 
 /* What the shaper let pass has been decided about: on to its destination. Only
- * what is flooded goes through the stages again, for its receivers. */
-static __always_inline int leave_shaper(struct __sk_buff *skb, struct packet *packet)
+ * what is flooded goes through the stages again, for its receivers. A function of
+ * its own, so that all others need not keep the packet's address on the stack. */
+__noinline int leave_shaper(struct __sk_buff *skb, struct packet *packet)
 {
 	__u32 mark = skb->mark, host = skb->tc_index;
 
+	if (!packet)
+		return TC_ACT_SHOT;
 	/* Neither is for a class of the receiver's qdisc or the underlay's routes. */
 	skb->mark = skb->priority = skb->tc_index = 0;
 	if ((mark & SHAPED_MARK_MASK) != SHAPED_MARK)
