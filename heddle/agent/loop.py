@@ -495,6 +495,8 @@ class Agent:
 
     def _tell_paths(self, fact: Fact) -> None:
         self._errors.pop("paths", None)
+        trouble = self._parts.prober.trouble
+        self._note_error("vtep", f"{trouble}; correct vtep in heddle.toml" if trouble else "")
         if fact["paths"]:
             self._facts.put(("path", self._host), fact)
         else:

@@ -67,6 +67,7 @@ class Prober:
         self._paths = Paths(random.random, random.randrange(_SEQUENCES))  # noqa: S311 (no secret)
         self._me: Site | None = None
         self._sender: Sender | None = None
+        self.trouble = ""  # why this host can't send from its VTEP; "": it can
         self._sites: dict[int, Site] = {}
         self._needed = 0  # the largest MTU of a network here
         self._in_force = {path.host: path for path in _read(memory)}
@@ -144,7 +145,7 @@ class Prober:
             return
         if self._sender is not None:
             self._sender.close()
-        self._me, self._sender = me, None
+        self._me, self._sender, self.trouble = me, None, ""
 
     def _send(self, probe: Probe) -> None:
         """A probe that can't be sent is lost, but for one that is too large."""
@@ -160,8 +161,13 @@ class Prober:
     def _opened(self) -> Sender | None:
         """The socket; None while this host has not got its underlay address."""
         if self._sender is None and self._me is not None:
-            with contextlib.suppress(OSError):
+            trouble = ""
+            try:
                 self._sender = self._open_sender(self._me.vtep)
+            except OSError as error:
+                trouble = f"{self._me.vtep} is no address of this host ({error.strerror})"
+            self._has_news |= trouble != self.trouble
+            self.trouble = trouble
         return self._sender
 
     async def _pass_on(self, carry_out: CarryOut, tell: Tell) -> None:

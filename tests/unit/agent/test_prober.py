@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path as File
@@ -42,10 +44,13 @@ class Underlay:
         self.answer: Callable[[int, float], None] = lambda sequence, at: None
         self.cut: set[tuple[str, int]] = set()  # address, number of the final host
         self.device_mtu = 1450
+        self.is_there = True  # the address to send from
         self.sent: list[tuple[Sent, str, int]] = []
         self.opened: list[str] = []
 
     def __call__(self, vtep: str) -> Underlay:
+        if not self.is_there:
+            raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
         self.opened.append(vtep)
         return self
 
@@ -177,6 +182,22 @@ def test_path_that_carries_too_little_is_carried_out(world: World, tmp_path: Fil
     assert (remembered.host, remembered.relay, remembered.mtu) == ("h2", None, 1300)
     world.prober.meet(sites(2, mtu=1300))
     world.run(lambda: world.paths["h2"].mtu == 0)
+
+
+def test_a_vtep_that_is_no_address_of_this_host_is_told(world: World) -> None:
+    world.underlay.is_there = False
+    told = ""
+
+    def is_reached() -> bool:
+        nonlocal told
+        told = told or world.prober.trouble
+        world.underlay.is_there = bool(told)
+        return "h2" in world.paths
+
+    world.prober.meet(sites(2))
+    world.run(is_reached)
+    assert told.startswith("198.18.0.1 is no address of this host (")
+    assert not world.prober.trouble
 
 
 def test_host_without_vtep_probes_nothing(world: World) -> None:
