@@ -53,3 +53,13 @@ def test_setup_refuses_what_it_does_not_know() -> None:
 def test_scripts_can_be_run(path: Path) -> None:
     assert path.read_text().startswith("#!/usr/bin/env bash\n")
     assert path.stat().st_mode & 0o111 == 0o111
+
+
+def test_two_parts_at_a_time_are_both_told_and_both_count() -> None:
+    """Of lists of tests alone: one part has no test of that name."""
+    both = run("scripts/test", "--two", "model", "cluster", "--collect-only", "-q")
+    one = run("scripts/test", "--two", "model", "cluster", "--collect-only", "-q", "-k", "relay")
+    assert both.returncode == 0, both.stdout + both.stderr
+    assert "tests/model/test_model.py::" in both.stdout
+    assert "tests/cluster/test_paths.py::" in both.stdout
+    assert one.returncode == 1
