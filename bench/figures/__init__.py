@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench.figures import (
     cluster_frames,
     cluster_ladder,
+    cluster_migration,
     cluster_outage,
     cluster_port,
     cluster_scale,
@@ -36,6 +37,7 @@ SUITES: dict[str, tuple[Figure, ...]] = {
         cluster_ladder.FIGURE,
         cluster_vms.FIGURE,
         cluster_port.FIGURE,
+        cluster_migration.FIGURE,
         cluster_scale.FIGURE,
         cluster_outage.FIGURE,
     ),

@@ -47,6 +47,8 @@ def test_cluster_has_every_figure_of_many_hosts() -> None:
         "vm-tcp-of-udp-socket",
         "vm-udp-of-udp-socket",
         "new-port-first-packet",
+        "migration-until-traffic",
+        "migration-lost-between-hosts",
         "cluster-agent-memory",
         "cluster-agent-start",
         "cluster-agent-change",
