@@ -56,9 +56,11 @@ class Watch:
             if select.select([sys.stdin], [], [], _PAUSE)[0]:
                 break
         tap = _wire(self._device)
-        while sys.stdin not in (ready := select.select([tap, underlay, sys.stdin], [], [])[0]):
-            for wire in ready:
-                self._take(wire, is_tap=wire is tap)
+        wires = {wire.fileno(): wire for wire in (tap, underlay)}
+        told = sys.stdin.fileno()
+        while told not in (ready := select.select([told, *wires], [], [])[0]):
+            for number in ready:
+                self._take(wires[number], is_tap=wires[number] is tap)
         turns.close()
         if self.first_frame is not None:
             self.resumed.append(self.first_frame)
