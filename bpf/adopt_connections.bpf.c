@@ -51,6 +51,27 @@ static __always_inline bool is_over(const struct flow *fresh, const struct packe
 	return fresh->used_at + timeout_of(fresh, packet->key.l4_protocol) < now;
 }
 
+static __always_inline struct flow *used_by(const struct flow_key *name, __u64 now)
+{
+	struct flow_key key = *name; /* 6.1 wants keys on the stack */
+	struct flow *flow = bpf_map_lookup_elem(&flows, &key);
+
+	if (flow && flow->used_at > now)
+		flow->used_at = now;
+	return flow;
+}
+
+/* The machine is here: that its connection counted as used ahead of time is over. */
+static __always_inline void await_no_more(struct packet *packet, __u64 now)
+{
+	struct flow *connection;
+
+	used_by(&packet->other, now);
+	connection = used_by(&packet->key, now);
+	if (connection && connection->role != FLOW_REPLY)
+		hasten(connection, &packet->key);
+}
+
 /* Returns 1 when the record is carried out, 0 when there is no room for it. */
 __noinline int adopt(struct __sk_buff *skb, __u32 offset)
 {
@@ -67,6 +88,10 @@ __noinline int adopt(struct __sk_buff *skb, __u32 offset)
 	reverse_key(&packet->other, &packet->key, room->record.other_ifindex);
 	if (room->record.has_ended) {
 		end_connection(&packet->key, &packet->other);
+		return 1;
+	}
+	if (room->record.is_awaited_no_more) {
+		await_no_more(packet, now);
 		return 1;
 	}
 	payer = find_port(payer_of(packet->key.ifindex, room->record.other_ifindex));

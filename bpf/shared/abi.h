@@ -633,7 +633,8 @@ struct connection_record {
 	__u8 state; /* enum connection_state */
 	__u8 connection_flags; /* enum connection_flag */
 	__u8 has_ended; /* 1: forget it */
-	__u32 pad;
+	__u8 is_awaited_no_more; /* 1: from now on its own packets keep it */
+	__u8 pad[3];
 	__u64 opened_at; /* ns of CLOCK_MONOTONIC */
 	__u64 used_at; /* may lie ahead: it is in use where its packets are seen as yet */
 	__u64 packets;

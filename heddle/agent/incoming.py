@@ -91,6 +91,8 @@ class ArrivingJourney(Journey[Arriving]):
                 await self._adopt()
             case Action.TURN_HERE:
                 await self._around.turn(self.machine.id, True)
+                if self._arrival is not None:
+                    await asyncio.to_thread(self._arrival.has_come)
             case Action.COMMIT_MOVED:
                 self.commit(self._around.commit_moved)
 

@@ -58,6 +58,7 @@ _RECORD_FIELDS = (
     "state",
     "connection_flags",
     "has_ended",
+    "is_awaited_no_more",
     "opened_at",
     "used_at",
     "packets",
@@ -112,6 +113,7 @@ class _Layouts:
         offsets = {field.name: field.offset for field in record.members}
         self.content = slice(offsets["from_rule"], offsets["has_ended"])
         self.ended = offsets["has_ended"]
+        self.awaited = offsets["is_awaited_no_more"]
         self.key_bytes = offsets["other_ifindex"]
 
     def pack(self, key: bytes, *values: int) -> bytes:
@@ -186,6 +188,7 @@ class Departure:
             flow.state,
             flow.connection_flags,
             False,
+            False,
             max(now - flow.opened_at, 0),
             max(now - used_at, 0),
             flow.packets,
@@ -216,11 +219,12 @@ class Arrival:
         self._ends = tuple(ends)
         self._layouts = _Layouts(datapath.abi)
         self._adopter = _Adopter(datapath)
+        self._awaited: list[bytes] = []  # made, and kept although none of their packets come
 
     def adopt(self, records: bytes, *, keep_seconds: float = 0.0, away_seconds: float = 0.0) -> int:
         """Make, change or end what the records say; returns how many could not
         be, for want of room. For ``keep_seconds`` a connection counts as used
-        even if none of its packets are seen here yet. Of records that are
+        even if none of its packets are seen here yet, or until ``has_come``. Of records that are
         ``away_seconds`` old, those that have timed out meanwhile are not made.
 
         KernelError when the records are those of another version of heddle.
@@ -238,7 +242,16 @@ class Arrival:
             self._own(records[start : start + size], then, keep_until)
             for start in range(0, len(records), size)
         ]
+        if keep_until:
+            self._awaited += own
         return self._adopter.adopt(own)
+
+    def has_come(self) -> None:
+        """The machine is here: its connections last as long as they do without a
+        migration, from now on."""
+        at = self._layouts.awaited
+        awaited, self._awaited = self._awaited, []
+        self._adopter.adopt([record[:at] + b"\1" + record[at + 1 :] for record in awaited])
 
     def close(self) -> None:
         self._adopter.close()
@@ -248,9 +261,9 @@ class Arrival:
         ``then``."""
         opener = int.from_bytes(record[:4], "little")
         other, *rest = self._layouts.record.unpack(record)
-        age, idle = rest[6:8]
+        age, idle = rest[7:9]
         ends = self._ifindexes(opener, other)
-        rest[6:8] = max(then - age, 1), max(then - idle, keep_until, 1)
+        rest[7:9] = max(then - age, 1), max(then - idle, keep_until, 1)
         key = ends[0].to_bytes(4, "little") + record[4 : self._layouts.key_bytes]
         return self._layouts.pack(key, ends[1], *rest)
 
@@ -324,6 +337,7 @@ def _moved(layouts: _Layouts, key: bytes, flow: _Flow, left: frozenset[int], sta
         flow.role,
         flow.state,
         flow.connection_flags,
+        False,
         False,
         flow.opened_at,
         flow.used_at,

@@ -229,6 +229,35 @@ def test_the_timer_leaves_alone_what_is_in_use_elsewhere(moving: Moving) -> None
     assert left.used_at > time.monotonic_ns() + 3000 * SECOND
 
 
+def test_once_the_machine_is_here_the_timer_goes_on(moving: Moving) -> None:
+    """A loop of migrations would keep what nobody uses for ever."""
+    board = moving.board
+    for sport in (1001, 1002):
+        established(board, 4, sport)
+    board.run("web1", between(WEB1, DB1, 4, tcp("R", 1001, 80)))
+    carry(moving, keep_seconds=3600)
+    assert len(board.connections()) == 2
+    moving.arrival.has_come()
+    assert all(c.used_at <= time.monotonic_ns() for c in board.connections())
+    deadline = time.monotonic() + DEADLINE
+    while len(board.connections()) > 1:
+        assert time.monotonic() < deadline, board.connections()
+        time.sleep(0.1)
+    assert board.connections()[0].source_port == 1002
+
+
+def test_what_is_in_use_is_left_alone_when_the_machine_is_here(moving: Moving) -> None:
+    """Its packets were faster."""
+    established(moving.board, 4)
+    carry(moving, keep_seconds=3600)
+    moving.says(STRANGER, between(WEB1, DB1, 4, tcp("FA")))
+    (before,) = moving.board.connections()
+    moving.arrival.has_come()
+    (after,) = moving.board.connections()
+    assert (after.state, after.packets) == (before.state, before.packets)
+    assert after.used_at <= time.monotonic_ns()
+
+
 def test_ports_that_are_gone_take_their_connections_along(moving: Moving) -> None:
     """A migration that came to nothing leaves nothing."""
     established(moving.board, 4)
