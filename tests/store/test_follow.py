@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing, closing, suppress
+from contextlib import AsyncExitStack, aclosing, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,7 @@ from heddle.compiler.host import Compiler
 from heddle.intent.claims import claims_of
 from heddle.intent.model import MODELS, AnyResource, Kind
 from heddle.store.etcd import follow, journal
+from heddle.store.etcd.client import EtcdClient
 from heddle.store.etcd.store import EtcdStore
 from heddle.store.interface import Batch, Outage, Snapshot, Store, Transaction
 
@@ -226,32 +227,69 @@ def test_a_large_commit_comes_whole(etcd_place: EtcdPlace) -> None:
         following(store, scenario)
 
 
-def test_a_large_commit_whose_writer_died_is_finished_by_who_follows(
-    etcd_place: EtcdPlace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    many = [port(1, n, f"m{n}", host="h2") for n in range(10, 250)]
-    carry_out = journal.carry_out
+def write_and_die(place: EtcdPlace, objects: list[AnyResource]) -> None:
+    """Decide on a large commit, and leave it to others to carry it out."""
 
     def die(client: object) -> None:
         raise KeyboardInterrupt
 
-    def write_and_die() -> None:
-        with closing(etcd_place.open()) as other, suppress(KeyboardInterrupt):
-            monkeypatch.setattr(journal, "carry_out", die)
-            other.commit(Transaction(put=many))
-        monkeypatch.setattr(journal, "carry_out", carry_out)
+    with (
+        closing(place.open()) as store,
+        pytest.MonkeyPatch.context() as patch,
+        suppress(KeyboardInterrupt),
+    ):
+        patch.setattr(journal, "carry_out", die)
+        store.commit(Transaction(put=objects))
 
-    monkeypatch.setattr(follow, "_HOLD_SECONDS", 0.3)
+
+def test_a_large_commit_whose_writer_died_is_finished_by_who_follows(
+    etcd_place: EtcdPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many: list[AnyResource] = [port(1, n, f"m{n}", host="h2") for n in range(10, 250)]
+    monkeypatch.setattr(follow, "_HOLD_SECONDS", (0.3, 0.3))
     with closing(etcd_place.open()) as store:
         store.commit(Transaction(put=[network(1), subnet4(1), ME, port(1, 5, "m1")]))
 
         async def scenario(followed: Followed) -> None:
             await followed.catch_up()
-            await asyncio.to_thread(write_and_die)
+            await asyncio.to_thread(write_and_die, etcd_place, many)
             assert len(followed.objects) == 4
             await followed.until(lambda: len(followed.objects) == 4 + len(many))
 
         following(store, scenario)
+
+
+def test_not_all_who_follow_finish_it_at_once(
+    etcd_place: EtcdPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = [f"h{number}" for number in range(1, 5)]
+    mine = [port(1, n, f"m{n}", host=host) for n, host in enumerate(hosts, 2)]
+    many: list[AnyResource] = [port(1, n, f"m{n}", host="h9") for n in range(10, 250)]
+    finishers = []
+
+    def finish(client: EtcdClient) -> None:
+        finishers.append(client)
+        journal.carry_out(client)
+
+    monkeypatch.setattr(follow, "_HOLD_SECONDS", (0.3, 6.0))
+    monkeypatch.setattr(follow, "carry_out", finish)
+    with closing(etcd_place.open()) as store:
+        store.commit(Transaction(put=[network(1), subnet4(1), *mine]))
+
+        async def has_all(one: Followed) -> None:
+            await one.until(lambda: len(one.objects) == 2 + len(mine) + len(many))
+
+        async def scenario(first: Followed) -> None:
+            followers = [first, *(Followed(store, host) for host in hosts[1:])]
+            async with AsyncExitStack() as stack:
+                for one in followers:
+                    await stack.enter_async_context(aclosing(one._told))
+                    await one.catch_up()
+                await asyncio.to_thread(write_and_die, etcd_place, many)
+                await asyncio.gather(*map(has_all, followers))
+
+        following(store, scenario)
+    assert 1 <= len(finishers) < len(hosts)
 
 
 def test_what_etcd_has_forgotten_meanwhile_is_read_anew(

@@ -40,7 +40,9 @@ log = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 0.005  # for what else a transaction has changed, in other scopes
 _SETTLE_ROUNDS = 20
-_HOLD_SECONDS = 5.0  # for the writer of a large commit, before we finish it
+# For the writer of a large commit, before we finish it. Each host has a time of its own:
+# the first one's steps are seen by the others, which go on waiting.
+_HOLD_SECONDS = (5.0, 8.0)
 _FIRST_PATIENCE_SECONDS = 2.5  # before we begin with what we saw last
 _RETRY_SECONDS = (0.2, 5.0)  # the first and the longest pause
 _SCOPES_AT_ONCE = 50
@@ -243,6 +245,7 @@ class Follower:
         events: list[Event] = []
         rounds = 0
         pending = False
+        hold = random.uniform(*_HOLD_SECONDS)  # noqa: S311 (no secret)
         while answer is not None:
             events += answer.events
             for event in answer.events:
@@ -251,11 +254,11 @@ class Follower:
             rounds += 1
             if rounds > _SETTLE_ROUNDS and not pending:
                 break
-            answer = self._watching.next(_HOLD_SECONDS if pending else _SETTLE_SECONDS)
+            answer = self._watching.next(hold if pending else _SETTLE_SECONDS)
             if answer is None and pending and not self._waker.ended:
                 carry_out(self._client)  # its writer seems to have died
                 pending = False
-                answer = self._watching.next(_HOLD_SECONDS)
+                answer = self._watching.next(hold)
         return sorted(events, key=lambda event: event.mod_revision)
 
     def _grow(self, revision: int) -> list[Key]:
