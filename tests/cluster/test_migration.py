@@ -12,6 +12,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ pytestmark = pytest.mark.timeout(1800)
 HERE = Path(__file__).parent
 ADDRESS = "172.17.17.2"
 PORT = 5201  # iperf3 listens in the guest
+MANY = 10_000
+IN_GUEST = "/root-echo"  # a place in the guest
 TIMER_SECONDS = 35.0  # after which each connection has been looked at (FIRST_ALARM_NS)
 FILE = """
 version: 1
@@ -42,7 +45,7 @@ machines:
   vm0:
     kind: vm
     host: h1
-    memory: 128M
+    memory: 256M
     nics: [{network: web, address: 172.17.17.2, security_groups: [asked]}]
   c1: {kind: container, host: h1, nics: [{network: web, address: 172.17.17.11}]}
   c2: {kind: container, host: h2, nics: [{network: db, address: 192.168.0.12}]}
@@ -136,9 +139,7 @@ def test_nothing_is_lost_but_in_the_hypervisors_downtime(lab: Running, container
 
 
 def test_tcp_goes_on(lab: Running) -> None:
-    """Streams from a third host; vm0 may say nothing but in connections. How 10,000 of
-    them fare is a matter of tests/packets/test_moving.py: an emulated guest has no
-    program that would take them."""
+    """Streams from a third host; vm0 may say nothing but in connections."""
     here = settled(lab)
     client = ["iperf3", "-c", ADDRESS, "-t", "25", "-P", "4", "-b", "1M", "-J"]
     with lab.background(lab.inside("h3/c3", *client)) as iperf:
@@ -192,6 +193,58 @@ def test_connections_that_are_silent_go_on(lab: Running) -> None:
         assert settled(lab) == other(here)
         eventually(lambda: time.monotonic() > begun + TIMER_SECONDS, "timers have looked")
         say("still here?")
+
+
+def test_ten_thousand_connections_go_on(lab: Running, tmp_path: Path) -> None:
+    """Each with a handshake and a word before, and a word afterwards, which is answered;
+    no host drops any packet for want of a connection."""
+    here = settled(lab)
+    install(lab, here, HERE / "echo.c", tmp_path)
+    lab.host(here, "heddle", "exec", "vm0", "--", "sh", "-c", f"{IN_GUEST} 8 >/dev/null 2>&1 &")
+    program = str(HERE / "many_talkers.py")
+    argv = lab.inside("h3/c3", sys.executable, program, ADDRESS, "8", str(MANY))
+    with lab.background(argv) as talkers:
+        assert talkers.stdin is not None
+        assert talkers.stdout is not None
+
+        def answered(word: str) -> int:
+            print(word, file=talkers.stdin, flush=True)
+            return int(talkers.stdout.readline())  # type: ignore[union-attr]
+
+        assert int(talkers.stdout.readline()) == MANY
+        assert answered("before") == MANY
+        before = refused(lab)
+        lab.host(here, "heddle", "migrate", "vm0", other(here))
+        assert answered("after") == MANY
+        assert refused(lab) == before
+        assert established(lab, other(here)) == MANY
+    assert settled(lab) == other(here)
+
+
+def install(lab: Running, host: str, source: Path, folder: Path) -> None:
+    """Build a program and bring it into vm0, which fetches nothing by itself."""
+    built = folder / source.stem
+    subprocess.run(["cc", "-O2", "-static", "-o", built, source], check=True)
+    take = f"nc -l -p 9 >{IN_GUEST}.new </dev/null && mv {IN_GUEST}.new {IN_GUEST}"
+    script = f"({take} && chmod 755 {IN_GUEST}) >/dev/null 2>&1 &"
+    lab.host(host, "heddle", "exec", "vm0", "--", "sh", "-c", script)
+    give = f"import socket, sys; s = socket.create_connection(('{ADDRESS}', 9), 30); "
+    give += f"s.sendall(open('{built}', 'rb').read())"
+    lab.exec("h3/c3", sys.executable, "-c", give)
+    there = ["heddle", "exec", "vm0", "--", "test", "-x", IN_GUEST]
+    eventually(lambda: lab.host(host, *there, check=False).returncode == 0, "it is there")
+
+
+def refused(lab: Running) -> int:
+    """Packets that hosts have dropped since they had no connection or found no rule."""
+    told = [json.loads(lab.host(h, "heddle", "drops", "--json").stdout) for h in ("h1", "h2", "h3")]
+    rows = [row for rows in told for row in rows]
+    return sum(row["packets"] for row in rows if re.search("POLICY|CONNECTION|FLOW", row["reason"]))
+
+
+def established(lab: Running, host: str) -> int:
+    flows = lab.show("flows", host=host)
+    return sum(f.get("destination_port") == 8 and f["state"] == "established" for f in flows)
 
 
 # ---- faults ---------------------------------------------------------------------------------
