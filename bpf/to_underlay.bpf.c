@@ -18,7 +18,7 @@ struct seen_envelope {
  * which must not go on for ever by what it did itself. */
 static __always_inline bool is_from_stack(const struct seen_envelope *envelope, __be16 udp_port)
 {
-	if (envelope->ethernet.h_proto != BE16_IPV4 || *(__u8 *)&envelope->ip != IPV4_START ||
+	if (envelope->ethernet.h_proto != BE16_IPV4 || *(__u8 *)&envelope->ip != IPV4_WITHOUT_OPTIONS ||
 	    envelope->ip.protocol != IPPROTO_UDP ||
 	    envelope->ip.frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))
 		return false;

@@ -18,7 +18,6 @@
 #define IP_BYTES_MAX 65535
 #define VXLAN_HAS_VNI 0x08000000 /* RFC 7348 5 */
 #define VXLAN_HAS_POLICY 0x80000000 /* draft-smith-vxlan-group-policy */
-#define ECN_BITS 3
 #define ECN_CE 3
 #define ECN_ECT_0 2
 
@@ -54,7 +53,7 @@ static __always_inline struct seen_way *find_fresh_way(const struct vtep *vtep)
  * was not set on the way there. */
 static __always_inline __u8 outer_class(__u8 inner)
 {
-	return (inner & ECN_BITS) == ECN_CE ? (inner & ~ECN_BITS) | ECN_ECT_0 : inner;
+	return (inner & ECN_MASK) == ECN_CE ? (inner & ~ECN_MASK) | ECN_ECT_0 : inner;
 }
 
 static __always_inline __u8 traffic_class_of(struct __sk_buff *skb)
@@ -82,21 +81,10 @@ static __always_inline __u16 source_port(struct __sk_buff *skb)
 	return SOURCE_PORT_MIN + ((__u64)hash * (SOURCE_PORT_MAX - SOURCE_PORT_MIN) >> 32);
 }
 
-static __always_inline __u16 header_checksum(const struct iphdr *ip)
-{
-	const __u16 *words = (const __u16 *)ip;
-	__u32 sum = 0;
-
-#pragma unroll
-	for (int i = 0; i < (int)(sizeof(*ip) / sizeof(*words)); i++)
-		sum += words[i];
-	return finish_checksum(sum);
-}
-
 static __always_inline void write_ip(struct iphdr *ip, const struct vtep *vtep, __u16 bytes,
 				     __u8 class)
 {
-	*(__u8 *)ip = IPV4_START;
+	*(__u8 *)ip = IPV4_WITHOUT_OPTIONS;
 	ip->tos = class;
 	ip->tot_len = bpf_htons(bytes);
 	ip->id = bpf_get_prandom_u32();
@@ -106,7 +94,7 @@ static __always_inline void write_ip(struct iphdr *ip, const struct vtep *vtep, 
 	ip->check = 0;
 	ip->saddr = mapped_ipv4(vtep->source);
 	ip->daddr = mapped_ipv4(vtep->address);
-	ip->check = header_checksum(ip);
+	ip->check = finish_checksum(sum_of(ip, sizeof(*ip)));
 }
 
 /* Put the packet into an envelope, or leave it as it is: the kernel takes neither all
@@ -161,8 +149,7 @@ __noinline int send_directly(struct __sk_buff *skb, struct vtep *vtep, __u32 net
 	if (skb->protocol != BE16_IPV4 && skb->protocol != BE16_IPV6)
 		return -1;
 	way = find_fresh_way(vtep);
-	if (!way || !fits_link(skb, way->ifindex) ||
-	    !wrap4(skb, vtep, way, network, vtep->flags & VTEP_FOREIGN ? 0 : bits))
+	if (!way || !fits_link(skb, way->ifindex) || !wrap4(skb, vtep, way, network, bits))
 		return -1;
 	return bpf_redirect(way->ifindex, 0);
 }

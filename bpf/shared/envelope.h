@@ -8,22 +8,21 @@
 #include "shared/direct.h"
 #include "shared/packet.h"
 
-
 /* struct vxlan_metadata of the kernel; with it bits of the header can be set. */
 struct envelope_policy {
 	__u32 bits; /* ENVELOPE_* */
 };
 
 /* Address the packet in hand: to which underlay address, in which network, with
- * which ENVELOPE_ bits. The kernel adds ECN (RFC 6040). The bits must be set even when they are 0: kernels up to 6.18
- * at least send whatever the stack held otherwise. */
+ * which ENVELOPE_ bits (bits_for). The kernel adds ECN (RFC 6040). The bits must be set even
+ * when they are 0: kernels up to 6.18 at least send whatever the stack held otherwise. */
 static __always_inline bool address_envelope(struct __sk_buff *skb, const struct vtep *vtep,
 					     __u32 network, __u32 bits, __u64 flags)
 {
-	struct envelope_policy policy = { .bits = vtep->flags & VTEP_FOREIGN ? 0 : bits };
+	struct envelope_policy policy = { .bits = bits };
 	struct bpf_tunnel_key key = {
 		.tunnel_id = network,
-		.tunnel_tos = traffic_class_of(skb) & ~ECN_BITS,
+		.tunnel_tos = traffic_class_of(skb) & ~ECN_MASK,
 		.tunnel_ttl = ENVELOPE_TTL,
 	};
 
@@ -39,8 +38,12 @@ static __always_inline bool address_envelope(struct __sk_buff *skb, const struct
 	       !bpf_skb_set_tunnel_opt(skb, &policy, sizeof(policy));
 }
 
+/* What may stand in an envelope by that way: for a relay whom it is for, for a host
+ * that knows no such bits nothing. */
 static __always_inline __u32 bits_for(const struct vtep *vtep, __u32 bits)
 {
+	if (vtep->flags & VTEP_FOREIGN)
+		return 0;
 	return bits | (vtep->relayed_to & ENVELOPE_HOST_MASK);
 }
 

@@ -21,7 +21,8 @@
 
 #define ETHERNET_BYTES 14
 #define TRACE_MARK_MASK 0xffff0000
-#define IPV4_START 0x45 /* version, and words of the header without options */
+#define IPV4_WITHOUT_OPTIONS 0x45 /* version, and words of the header */
+#define ECN_MASK 3 /* of the traffic class */
 #define IPV4_FRAGMENT_OFFSET 0x1fff
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define BE16_ARP bpf_htons(ETH_P_ARP)

@@ -16,7 +16,6 @@
 #include "shared/packet.h"
 #include "stages/parse.h"
 
-#define ECN_MASK 3
 #define HASH_FACTOR 0x9e3779b1 /* 2^32 / golden ratio, a prime */
 #define SHAPED_MARK_MASK 0xff000000
 #define TCP_STATE_FLAGS (TCP_FIN | TCP_SYN | TCP_RST)

@@ -19,7 +19,6 @@
 #define PULL_BYTES 128
 #define IPV4_TCP_BYTES (ETHERNET_BYTES + sizeof(struct iphdr) + sizeof(struct tcphdr))
 #define IPV6_TCP_BYTES (ETHERNET_BYTES + sizeof(struct ipv6hdr) + sizeof(struct tcphdr))
-#define IPV4_WITHOUT_OPTIONS 0x45
 
 #define EXTENSION_HEADERS_MAX 8
 

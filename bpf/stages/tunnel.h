@@ -111,7 +111,7 @@ __noinline int send_on(struct __sk_buff *skb, struct packet *packet, __u32 host,
 	if (!bits || (is_relay && vtep->relayed_to))
 		return drop(packet, STAGE_TUNNEL, DROP_TUNNEL_LOOP);
 	flags = envelope_network(packet) == PROBE_VNI ? BPF_F_DONT_FRAGMENT : 0;
-	if (!address_envelope(skb, vtep, envelope_network(packet), bits, flags))
+	if (!address_envelope(skb, vtep, envelope_network(packet), bits_for(vtep, bits), flags))
 		return drop(packet, STAGE_TUNNEL, DROP_INTERNAL);
 	return OUTCOME_RELAY;
 }
