@@ -120,6 +120,22 @@ class _Layouts:
         """A record; its key is its first member."""
         return key + self.record.pack(*values)[len(key) :]
 
+    def pack_flow(
+        self,
+        key: bytes,
+        ends: tuple[int, int],
+        flow: _Flow,
+        times: tuple[int, int],
+        reply: tuple[int, int] = (0, 0),
+    ) -> bytes:
+        """The record of a connection between these ends, under the key that it has
+        here. ``times``: opened and used; ``reply``: packets and bytes."""
+        opener, other = ends
+        decided = (flow.from_rule, flow.to_rule, flow.role, flow.state, flow.connection_flags)
+        counts = (flow.packets, flow.bytes, *reply)
+        name = opener.to_bytes(4, "little") + key[4:]
+        return self.pack(name, other, *decided, False, False, *times, *counts)
+
 
 class Departure:
     """The connections of a machine's ports on the host that it leaves."""
@@ -179,23 +195,9 @@ class Departure:
             self._numbers.get(end, _ELSEWHERE) for end in (ifindex, flow.other_ifindex)
         )
         used_at = max(flow.used_at, reply.used_at if reply else 0)
-        return self._layouts.pack(
-            opener.to_bytes(4, "little") + key[4:],
-            other,
-            flow.from_rule,
-            flow.to_rule,
-            flow.role,
-            flow.state,
-            flow.connection_flags,
-            False,
-            False,
-            max(now - flow.opened_at, 0),
-            max(now - used_at, 0),
-            flow.packets,
-            flow.bytes,
-            reply.packets if reply else 0,
-            reply.bytes if reply else 0,
-        )
+        ages = max(now - flow.opened_at, 0), max(now - used_at, 0)
+        counts = (reply.packets, reply.bytes) if reply else (0, 0)
+        return self._layouts.pack_flow(key, (opener, other), flow, ages, counts)
 
     def _reply_to(self, entries: Mapping[bytes, bytes], key: bytes, flow: _Flow) -> _Flow | None:
         _, source_port, destination_port, protocol, source, destination = self._layouts.key.unpack(
@@ -308,14 +310,20 @@ def follow_machine(datapath: Datapath, ifindexes: Iterable[int]) -> int:
     left, layouts = frozenset(ifindexes), _Layouts(datapath.abi)
     entries = dict(datapath.table("flows").items())
     reply = datapath.abi.value("FLOW_REPLY")
-    records = []
+    found = []
     for key, raw in entries.items():
         flow = _Flow._make(layouts.flow.unpack(raw))
         ends = (int.from_bytes(key[:4], "little"), flow.other_ifindex)
         if flow.role != reply and len(left.intersection(ends)) == 1:
             (staying,) = (end for end in ends if end not in left)
-            for end in ends_of(datapath, [staying]):
-                records.append(_moved(layouts, key, flow, left, end))
+            found.append((key, flow, staying))
+    # An end that is at a third host already is no port.
+    ports = {end.ifindex: end for end in ends_of(datapath, {staying for _, _, staying in found})}
+    records = [
+        _moved(layouts, key, flow, left, ports[staying])
+        for key, flow, staying in found
+        if staying in ports
+    ]
     if records:
         with closing(_Adopter(datapath)) as adopter:
             adopter.adopt(records)
@@ -323,26 +331,9 @@ def follow_machine(datapath: Datapath, ifindexes: Iterable[int]) -> int:
 
 
 def _moved(layouts: _Layouts, key: bytes, flow: _Flow, left: frozenset[int], staying: End) -> bytes:
-    """The record of a connection of which one end has left. An end that is at a third
-    host already is no device, so that ``staying`` is a port."""
+    """The record of a connection of which one end has left."""
     opener = int.from_bytes(key[:4], "little")
     opener, other = (
         staying.elsewhere if end in left else end for end in (opener, flow.other_ifindex)
     )
-    return layouts.pack(
-        opener.to_bytes(4, "little") + key[4:],
-        other,
-        flow.from_rule,
-        flow.to_rule,
-        flow.role,
-        flow.state,
-        flow.connection_flags,
-        False,
-        False,
-        flow.opened_at,
-        flow.used_at,
-        flow.packets,
-        flow.bytes,
-        0,
-        0,
-    )
+    return layouts.pack_flow(key, (opener, other), flow, (flow.opened_at, flow.used_at))
