@@ -71,8 +71,11 @@ class TunnelDevice:
         self._furnish(fitting[0].info, wanted)
         if not self._untracked.is_right(wanted.udp_port):
             self._untracked.put(wanted.udp_port)
-        self._change_groups(wanted)
-        self._watch_underlay(wanted)
+        addresses = self._addresses()
+        link = _underlay_of(wanted, addresses)
+        self._change_groups(wanted, link, addresses)
+        if not self._is_watched(link):
+            self._watch.put(link)
         fact = self.read(wanted)
         if fact is None or fact.faults:
             left = ", ".join(fact.faults) if fact else "gone"
@@ -189,15 +192,8 @@ class TunnelDevice:
         bodies = self._netlink.dump(messages.get_addresses())
         return [messages.parse_address(body) for body in bodies]
 
-    def _change_groups(self, wanted: Tunnel) -> None:
+    def _change_groups(self, wanted: Tunnel, link: int, addresses: Sequence[Address]) -> None:
         """Be in the wanted groups on the link of our underlay address."""
-        addresses = self._addresses()
-        link = _link_of(wanted, addresses)
-        if link is None:
-            raise KernelError(
-                f"no link of this host has the underlay address {wanted.vtep}: add it "
-                f"(`ip address add`), or correct vtep in {settings_file()}"
-            )
         there = {each.address for each in addresses if each.ifindex == link}
         news = [group for group in wanted.groups if group not in there]
         requests = [messages.join(link, group) for group in news]
@@ -211,11 +207,6 @@ class TunnelDevice:
             delete, add = messages.open_way(link, group)
             self._netlink.batch([delete])
             self._carry_out([add], wanted)
-
-    def _watch_underlay(self, wanted: Tunnel) -> None:
-        link = _link_of(wanted, self._addresses())
-        if link is not None and not self._is_watched(link):
-            self._watch.put(link)
 
     def _await_local_way(self, group: str) -> None:
         """The kernel makes it some time after the address (addrconf_dad_work). If
@@ -257,6 +248,17 @@ def _link_of(wanted: Tunnel, addresses: Sequence[Address]) -> int | None:
     """The ifindex of the link that has our underlay address."""
     vtep = str(ipaddress.ip_address(wanted.vtep))
     return next((each.ifindex for each in addresses if each.address == vtep), None)
+
+
+def _underlay_of(wanted: Tunnel, addresses: Sequence[Address]) -> int:
+    """The same; KernelError when there is none."""
+    link = _link_of(wanted, addresses)
+    if link is None:
+        raise KernelError(
+            f"no link of this host has the underlay address {wanted.vtep}: add it "
+            f"(`ip address add`), or correct vtep in {settings_file()}"
+        )
+    return link
 
 
 def _groups_are_right(wanted: Tunnel, addresses: Sequence[Address]) -> bool:
