@@ -107,6 +107,10 @@ class Tunnel:
         outer = Ether(src=PEER_MAC, dst=OWN_MAC) / kind(src=vtep, dst=ours)
         return outer / UDP(sport=50000, dport=UDP_PORT) / vxlan(vni, number, bits) / bytes(inner)
 
+    def from_vm(self, frame: Packet, device: str = "web1") -> None:
+        """A VM of this host sends it."""
+        self.board.devices[device].write(bytes(frame))
+
     def dropped(self, reason: str) -> int:
         """Packets from other hosts that were dropped for a reason."""
         return self.board.drop_count_of(self.vxlan, reason)["packets"]

@@ -49,10 +49,6 @@ def show_way(tunnel: Tunnel, host: Host, **changes: object) -> None:
     tunnel.board.world.put("seen_ways", {"address": mapped((host.relay or host).vtep)}, way)
 
 
-def write(tunnel: Tunnel, frame: Packet) -> None:
-    tunnel.board.devices["web1"].write(bytes(frame))
-
-
 # ---- the envelope -------------------------------------------------------------------
 
 
@@ -63,7 +59,7 @@ def test_the_same_envelope_without_a_checksum(tunnel: Tunnel, version: int, kind
     show_way(tunnel, NEAR)
     frame = switched(WEB1, WEB8, version, kind)
     for _ in range(2):
-        write(tunnel, frame)
+        tunnel.from_vm(frame)
         tunnel.carries(NEAR, WEB.vni, frame, directly=True)
     assert tunnel.board.counters(WEB1.slot)["from_vm_packets"] == 2
 
@@ -73,7 +69,7 @@ def test_what_is_routed(tunnel: Tunnel, version: int) -> None:
     show_way(tunnel, NEAR)
     frame = to_router(WEB1, MAIN_WEB, DB8.address(version))
     for _ in range(2):
-        write(tunnel, frame)
+        tunnel.from_vm(frame)
         tunnel.carries(NEAR, DB.vni, forwarded(frame, MAIN_DB.mac, DB8.mac), directly=True)
 
 
@@ -81,14 +77,14 @@ def test_a_relay_is_told_whom_it_is_for(tunnel: Tunnel) -> None:
     show_way(tunnel, BEHIND)
     frame = switched(WEB1, WEB4, 4)
     for _ in range(2):
-        write(tunnel, frame)
+        tunnel.from_vm(frame)
         tunnel.carries(NEAR, WEB.vni, frame, number=BEHIND.number, directly=True)
 
 
 def test_a_foreign_host_gets_no_bits(tunnel: Tunnel) -> None:
     show_way(tunnel, FOREIGN)
     put_remote(tunnel.board.world, WEB8, FOREIGN.number)
-    write(tunnel, switched(WEB1, WEB8, 4))
+    tunnel.from_vm(switched(WEB1, WEB8, 4))
     tunnel.carries(FOREIGN, WEB.vni, switched(WEB1, WEB8, 4), directly=True)
 
 
@@ -101,7 +97,7 @@ def test_dscp_and_ecn_are_copied(tunnel: Tunnel, version: int, inner: int, outer
     show_way(tunnel, NEAR)
     field = {"tos": inner} if version == 4 else {"tc": inner}
     frame = between(WEB1, WEB8, version, udp(), **field)
-    write(tunnel, frame)
+    tunnel.from_vm(frame)
     tunnel.carries(NEAR, WEB.vni, frame, tos=outer, directly=True)
 
 
@@ -111,7 +107,7 @@ def test_a_flow_keeps_its_source_port_and_flows_differ(tunnel: Tunnel) -> None:
     for number in range(40000, 40016):
         for _ in range(2):
             frame = between(WEB1, WEB8, 4, udp(number))
-            write(tunnel, frame)
+            tunnel.from_vm(frame)
             ports.append(tunnel.carries(NEAR, WEB.vni, frame, directly=True)[UDP].sport)
     assert ports[::2] == ports[1::2]
     assert len(set(ports)) > 8
@@ -121,7 +117,7 @@ def test_a_flow_keeps_its_source_port_and_flows_differ(tunnel: Tunnel) -> None:
 
 
 def by_stack(tunnel: Tunnel, host: Host, frame: Packet) -> None:
-    write(tunnel, frame)
+    tunnel.from_vm(frame)
     tunnel.carries(host, WEB.vni, frame)
 
 
@@ -135,7 +131,7 @@ def test_when_the_link_is_too_small(tunnel: Tunnel) -> None:
     show_way(tunnel, NEAR)
     frame = between(WEB1, WEB8, 4, UDP(sport=1, dport=2) / Raw(bytes(1451 - 28)))
     tunnel.board.world.write_port(WEB1, mtu=1500)
-    write(tunnel, frame)
+    tunnel.from_vm(frame)
     assert Ether(tunnel.wire.read() or b"")[IP].flags == "MF"
     tunnel.wire.read_all()
 
@@ -143,7 +139,7 @@ def test_when_the_link_is_too_small(tunnel: Tunnel) -> None:
 def test_the_largest_that_fits(tunnel: Tunnel) -> None:
     show_way(tunnel, NEAR)
     frame = between(WEB1, WEB8, 4, UDP(sport=1, dport=2) / Raw(bytes(1450 - 28)))
-    write(tunnel, frame)
+    tunnel.from_vm(frame)
     tunnel.carries(NEAR, WEB.vni, frame, directly=True)
 
 

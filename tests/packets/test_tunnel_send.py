@@ -53,10 +53,6 @@ def names(nic: Nic) -> str:
     return nic.name
 
 
-def write(tunnel: Tunnel, frame: Packet, device: str = "web1") -> None:
-    tunnel.board.devices[device].write(bytes(frame))
-
-
 def envelope(host: Host) -> Envelope:
     """What a trace says of the way to a host."""
     at = host.relay or host
@@ -123,7 +119,7 @@ def test_the_envelope(tunnel: Tunnel, nic: Nic, version: int) -> None:
     """Whole frames on the wire: the first packet, and the second one, a hit."""
     frame, host = switched(WEB1, nic, version), REMOTE[nic]
     for _ in range(2):
-        write(tunnel, frame)
+        tunnel.from_vm(frame)
         tunnel.carries(host.relay or host, WEB.vni, frame, **relayed(host))
     assert tunnel.board.trace("web1", frame).decision("STAGE_FLOW") == "DECISION_FLOW_HIT"
     assert tunnel.board.counters(WEB1.slot)["from_vm_packets"] == 2
@@ -134,7 +130,7 @@ def test_the_envelope(tunnel: Tunnel, nic: Nic, version: int) -> None:
 def test_the_envelope_of_what_is_routed(tunnel: Tunnel, nic: Nic, version: int) -> None:
     frame = to_router(WEB1, MAIN_WEB, nic.address(version))
     for _ in range(2):
-        write(tunnel, frame)
+        tunnel.from_vm(frame)
         tunnel.carries(REMOTE[nic], DB.vni, forwarded(frame, MAIN_DB.mac, nic.mac))
 
 
@@ -146,7 +142,7 @@ def test_dscp_and_ecn_are_copied(tunnel: Tunnel, nic: Nic, version: int, tos: in
     field = {"tos": tos} if version == 4 else {"tc": tos}
     frame = between(WEB1, nic, version, udp(), **field)
     for _ in range(2):
-        write(tunnel, frame)
+        tunnel.from_vm(frame)
         tunnel.carries(REMOTE[nic], WEB.vni, frame, tos=tos)
 
 
@@ -157,7 +153,7 @@ def test_dscp_of_the_port_is_that_of_the_envelope(tunnel: Tunnel) -> None:
     marked[IP].tos = 46 << 2
     del marked[IP].chksum
     for _ in range(2):
-        write(tunnel, switched(WEB1, WEB8, 4))
+        tunnel.from_vm(switched(WEB1, WEB8, 4))
         tunnel.carries(NEAR, WEB.vni, marked, tos=46 << 2)
 
 
@@ -167,7 +163,7 @@ def test_flows_differ_in_their_source_port(tunnel: Tunnel) -> None:
     for number in range(40000, 40016):
         for _ in range(2):
             frame = between(WEB1, WEB8, 4, udp(number))
-            write(tunnel, frame)
+            tunnel.from_vm(frame)
             ports.append(tunnel.carries(NEAR, WEB.vni, frame)[UDP].sport)
     assert ports[::2] == ports[1::2]
     assert len(set(ports)) > 8
@@ -176,7 +172,7 @@ def test_flows_differ_in_their_source_port(tunnel: Tunnel) -> None:
 def test_the_largest_that_fits(tunnel: Tunnel) -> None:
     """1450 bytes and their envelope are 1500."""
     frame = between(WEB1, WEB8, 4, UDP(sport=1, dport=2) / Raw(bytes(1450 - 28)))
-    write(tunnel, frame)
+    tunnel.from_vm(frame)
     tunnel.carries(NEAR, WEB.vni, frame)
 
 
@@ -186,19 +182,19 @@ def test_the_largest_that_fits(tunnel: Tunnel) -> None:
 def test_a_flow_follows_its_host(tunnel: Tunnel) -> None:
     """Another way to the host is taken by the next packet, without a new epoch."""
     frame = switched(WEB1, WEB4, 4)
-    write(tunnel, frame)
+    tunnel.from_vm(frame)
     tunnel.carries(NEAR, WEB.vni, frame, number=BEHIND.number)
     put_vtep(tunnel.board.world, Host(BEHIND.number, BEHIND.vtep))
-    write(tunnel, frame)
+    tunnel.from_vm(frame)
     tunnel.carries(Host(4, BEHIND.vtep), WEB.vni, frame)
 
 
 def test_a_flow_whose_host_is_gone(tunnel: Tunnel) -> None:
     frame = switched(WEB1, WEB8, 4)
-    write(tunnel, frame)
+    tunnel.from_vm(frame)
     tunnel.carries(NEAR, WEB.vni, frame)
     tunnel.board.world.delete("vteps", NEAR.number)
-    write(tunnel, frame)
+    tunnel.from_vm(frame)
     assert tunnel.board.drop_count("web1", "DROP_NO_VTEP")["packets"] == 1
 
 
@@ -278,7 +274,7 @@ def flood(nic: Nic = WEB1) -> Packet:
 def test_a_flood_goes_to_ports_and_hosts(tunnel: Tunnel) -> None:
     told = tunnel.board.trace("web1", flood())
     assert (told.copies, told.host_copies) == (2, len(FLOODED))
-    write(tunnel, flood())
+    tunnel.from_vm(flood())
     for name in ("web2", "web3"):
         assert tunnel.board.devices[name].read() == bytes(flood())
     for host in FLOODED:
@@ -290,7 +286,7 @@ def test_a_flood_goes_to_ports_and_hosts(tunnel: Tunnel) -> None:
 def test_a_flood_through_a_relay_and_to_a_host_that_is_gone(tunnel: Tunnel) -> None:
     put_vtep(tunnel.board.world, Host(SIX.number, SIX.vtep, relay=NEAR))
     tunnel.board.world.delete("vteps", NEAR.number)
-    write(tunnel, flood())
+    tunnel.from_vm(flood())
     tunnel.carries(NEAR, WEB.vni, flood(), number=SIX.number)
     assert tunnel.board.drop_count("web1", "DROP_NO_VTEP")["packets"] == 1
 
@@ -331,7 +327,7 @@ def shaped(tunnel: Tunnel) -> Tunnel:
 def test_through_the_shaper(shaped: Tunnel, nic: Nic, version: int) -> None:
     frame, host = switched(WEB1, nic, version), REMOTE[nic]
     for _ in range(2):
-        write(shaped, frame)
+        shaped.from_vm(frame)
         shaped.carries(host.relay or host, WEB.vni, frame, **relayed(host))
     assert shaped.board.rows("drops") == []
 
@@ -339,12 +335,12 @@ def test_through_the_shaper(shaped: Tunnel, nic: Nic, version: int) -> None:
 def test_routed_through_the_shaper(shaped: Tunnel) -> None:
     frame = to_router(WEB1, MAIN_WEB, DB8.ipv4)
     for _ in range(2):
-        write(shaped, frame)
+        shaped.from_vm(frame)
         shaped.carries(NEAR, DB.vni, forwarded(frame, MAIN_DB.mac, DB8.mac))
 
 
 def test_a_flood_through_the_shaper(shaped: Tunnel) -> None:
-    write(shaped, flood())
+    shaped.from_vm(flood())
     for host in FLOODED:
         shaped.carries(host, WEB.vni, flood())
     assert shaped.board.devices["web2"].read() == bytes(flood())
