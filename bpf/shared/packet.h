@@ -73,6 +73,7 @@ struct packet {
 	__u32 network; /* VNI in which the packet is */
 	__u32 epoch; /* of the network, read before the first decision, */
 	__u32 epoch_slot; /* from here */
+	__u32 reply_epoch; /* of the network it goes to, read before the rules */
 	__u32 router; /* number of the router that has it, 0: none */
 	__u32 router_network; /* VNI from which that router took it */
 	__u32 to_ifindex; /* or TUNNEL_ZONE | VNI of this host's port, and to_host */
@@ -102,6 +103,7 @@ struct packet {
 	/* Nobody known has it, so that it is flooded to: */
 	bool is_for_foreign; /* hosts of which only their frames tell, */
 	bool is_for_open; /* ports without port security, here and at other hosts */
+	bool is_written; /* its entry holds all that was decided */
 	bool is_shaped; /* has been through the shaper, and now is flooded */
 };
 
@@ -321,6 +323,12 @@ static __always_inline bool fits_path(const struct packet *packet, const struct 
 static __always_inline struct port *find_port(__u32 ifindex)
 {
 	return bpf_map_lookup_elem(&ports, &ifindex);
+}
+
+/* NULL for an end at another host. */
+static __always_inline struct port *port_at(__u32 ifindex)
+{
+	return is_zone(ifindex) ? NULL : find_port(ifindex);
 }
 
 /* A port of a VM that is on its way counts as one of another host. */

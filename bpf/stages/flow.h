@@ -233,7 +233,7 @@ static __always_inline int forward_arrived(struct __sk_buff *skb, struct flow *f
 }
 
 /* Who sends it and who gets it. What the entry says of one must suit all packets. */
-static __always_inline __u16 remember_ends(struct flow *flow, const struct port *from,
+static __always_inline __u16 write_ends(struct flow *flow, const struct port *from,
 					   const struct port *to)
 {
 	__u16 flags = 0;
@@ -255,26 +255,15 @@ static __always_inline __u16 remember_ends(struct flow *flow, const struct port 
 	return flags;
 }
 
-/* Write down what was decided, in the entry that the policy stage made. Its
- * epoch is the last to be written: a reader on another CPU takes the entry for
- * stale until it is whole. A function of its own for the sake of the stack. An end
- * at another host is NULL, and the tunnel the ifindex of the device to there. */
-__noinline int remember(struct packet *packet, struct port *from, struct port *to, __u32 tunnel)
+/* What was decided about a packet, but for its epoch. An end at another host is
+ * NULL, and the tunnel the ifindex of the device to there. */
+static __always_inline void write_way(struct flow *flow, const struct packet *packet,
+				      const struct port *from, const struct port *to, __u32 tunnel)
 {
-	struct flow_key key;
-	struct flow *flow;
-	__u16 flags;
+	__u16 flags = write_ends(flow, from, to);
 
-	if (!packet)
-		return -1;
-	key = packet->key; /* 6.1 wants keys on the stack */
-	flow = bpf_map_lookup_elem(&flows, &key);
-	if (!flow)
-		return -1;
-	flow->epoch = packet->epoch - 1;
 	__builtin_memcpy(flow->received_macs, packet->macs, sizeof(flow->received_macs));
 	__builtin_memcpy(flow->sent_macs, packet->sent_macs, sizeof(flow->sent_macs));
-	flags = remember_ends(flow, from, to);
 	flags |= packet->settled ? FLOW_SETTLED : 0;
 	flags |= packet->is_movable ? FLOW_ALONE : 0;
 	flow->flags = flags;
@@ -288,6 +277,27 @@ __noinline int remember(struct packet *packet, struct port *from, struct port *t
 	flow->used_at = bpf_ktime_get_coarse_ns();
 	flow->packets++;
 	flow->bytes += packet->frame_bytes;
+}
+
+/* Write down what was decided in the entry that the policy stage made or found. Its
+ * epoch is the last to be written: a reader on another CPU takes the entry for
+ * stale until it is whole. A function of its own for the sake of the stack. */
+__noinline int remember(struct packet *packet, struct port *from, struct port *to, __u32 tunnel)
+{
+	struct flow_key key;
+	struct flow *flow;
+
+	if (!packet)
+		return -1;
+	if (packet->is_written)
+		return 0;
+	key = packet->key; /* 6.1 wants keys on the stack */
+	flow = bpf_map_lookup_elem(&flows, &key);
+	if (!flow)
+		return -1;
+	flow->epoch = packet->epoch - 1;
+	barrier();
+	write_way(flow, packet, from, to, tunnel);
 	barrier();
 	flow->epoch = packet->epoch;
 	return 0;

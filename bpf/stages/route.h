@@ -19,17 +19,15 @@ static __always_inline int unreachable(struct packet *packet, enum drop_reason r
 
 /* Addresses that stay on their link or host (RFC 1812 5.3.7, RFC 3927 7,
  * RFC 4291 2.5.6). */
-static __always_inline bool is_routable(const struct packet *packet)
+static __always_inline bool is_routable(const struct packet *packet, const __u8 *source,
+					const __u8 *destination)
 {
-	const __u8 *source = packet->key.source, *destination = packet->key.destination;
-
 	if (is_ipv4(packet))
 		return destination[12] < 224 && destination[12] != 127 && destination[12] != 0 &&
 		       !(destination[12] == 169 && destination[13] == 254) && source[12] != 127 &&
-		       !(source[12] == 169 && source[13] == 254) &&
-		       !source_is_unspecified(packet);
+		       !(source[12] == 169 && source[13] == 254) && mapped_ipv4(source);
 	return destination[0] != 0xff && !is_link_local6(destination) && !is_link_local6(source) &&
-	       !source_is_unspecified(packet) && !is_unspecified(destination);
+	       !is_unspecified(source) && !is_unspecified(destination);
 }
 
 /* A router has a link-local address on each of its links. */
@@ -49,7 +47,8 @@ static __always_inline int serve_router(struct packet *packet)
 	return decide_stage(packet, STAGE_ROUTE, DECISION_ROUTE_LOCAL, OUTCOME_SERVE);
 }
 
-static __always_inline struct route *find_route(struct packet *packet, __u32 router)
+static __always_inline struct route *find_route(const struct packet *packet, __u32 router,
+						const __u8 *destination)
 {
 	struct route *route;
 	struct route_key key = {
@@ -57,12 +56,9 @@ static __always_inline struct route *find_route(struct packet *packet, __u32 rou
 		.router = router,
 	};
 
-	copy_address(key.address, packet->key.destination);
+	copy_address(key.address, destination);
 	route = bpf_map_lookup_elem(&routes, &key);
-	if (!route || route->ip_version != (is_ipv4(packet) ? 4 : 6))
-		return NULL;
-	packet->route_bits = route->bits;
-	return route;
+	return route && route->ip_version == (is_ipv4(packet) ? 4 : 6) ? route : NULL;
 }
 
 /* Last checks of a routed packet that has found its port. */
@@ -93,11 +89,12 @@ static __always_inline int route_to_port(struct packet *packet, const struct nei
 /* One router: OUTCOME_NEXT when the packet goes to another one. */
 static __always_inline int route_once(struct packet *packet)
 {
-	struct route *route = find_route(packet, packet->router);
+	struct route *route = find_route(packet, packet->router, packet->key.destination);
 	struct neighbor *neighbor;
 
 	if (!route)
 		return unreachable(packet, DROP_NO_ROUTE, ICMP_NET_UNREACH, ICMP6_NO_ROUTE);
+	packet->route_bits = route->bits;
 	if (route->kind == ROUTE_BLACKHOLE)
 		return drop(packet, STAGE_ROUTE, DROP_BLACKHOLE);
 	packet->to_network = route->network; /* rules about members of a group ask for it */
@@ -128,7 +125,7 @@ __noinline int stage_route(struct packet *packet)
 		return OUTCOME_DROP;
 	if (is_router_link_local(packet))
 		return serve_router(packet);
-	if (!is_routable(packet))
+	if (!is_routable(packet, packet->key.source, packet->key.destination))
 		return drop(packet, STAGE_ROUTE, DROP_ROUTED_MULTICAST);
 	for (int i = 0; i < ROUTER_HOPS_MAX; i++) {
 		int outcome = route_once(packet);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "stages/ends.h"
+#include "stages/foresee.h"
 #include "stages/quote.h"
 
 /* No epoch has this number: the first packet asks the rules. */
@@ -51,24 +52,47 @@ static __always_inline int put_opener(struct packet *packet, struct flow *fresh,
 	return 0;
 }
 
-/* Make the entries of both directions, the opener's first, with the opener's key
- * in hand. Returns 0, or not when the table is full. */
-static __always_inline int put_connection(struct packet *packet, struct flow *fresh, __u64 now)
+/* Make the other direction's entry from the opener's, whose key is in hand. Its way is
+ * not known. */
+static __always_inline void turn(struct packet *packet, struct flow *fresh)
 {
-	__u32 other = fresh->other_ifindex;
+	__u64 used_at = fresh->used_at;
 
-	if (put_opener(packet, fresh, now))
-		return -1;
-	if (fresh->role == FLOW_UNTRACKED)
-		return 0;
+	reverse_key(&packet->other, &packet->key, fresh->other_ifindex);
+	__builtin_memset(fresh, 0, offsetof(struct flow, other_ifindex));
+	fresh->used_at = used_at;
 	fresh->role = FLOW_REPLY;
-	fresh->packets = fresh->bytes = 0;
 	fresh->other_ifindex = packet->key.ifindex;
-	reverse_key(&packet->other, &packet->key, other);
+}
+
+static __always_inline int put_reply(struct packet *packet, const struct flow *fresh)
+{
 	if (!put_entry(&packet->other, &packet->opener, fresh))
 		return 0;
 	end_connection(&packet->key, &packet->other);
 	return -1;
+}
+
+/* Make the entries of both directions, the opener's first, with the opener's key
+ * in hand. Returns 0, or not when the table is full. */
+static __always_inline int put_connection(struct packet *packet, struct flow *fresh, __u64 now)
+{
+	if (put_opener(packet, fresh, now))
+		return -1;
+	if (fresh->role == FLOW_UNTRACKED)
+		return 0;
+	turn(packet, fresh);
+	return put_reply(packet, fresh);
+}
+
+/* Of ports of this host the way of the first packet is known before its entry is
+ * made, so that it need not be looked for again. */
+static __always_inline void write_first(struct packet *packet, struct flow *fresh,
+					const struct port *from, const struct port *to)
+{
+	write_way(fresh, packet, from, to, 0);
+	fresh->epoch = packet->epoch;
+	packet->is_written = true;
 }
 
 /* Returns 0, or not when the table is full. */
@@ -77,12 +101,14 @@ __noinline int open_connection(int stateless)
 	bool is_tracked = stateless != STATELESS_BOTH;
 	struct packet *packet = packet_in_hand();
 	struct scratch *space = scratch();
+	struct port *from, *to, *payer;
 	struct flow *fresh;
-	struct port *payer;
 
 	if (!packet || !space)
 		return -1;
-	payer = find_port(payer_of(packet->key.ifindex, packet->to_ifindex));
+	from = port_at(packet->key.ifindex);
+	to = port_at(packet->to_ifindex);
+	payer = from ? from : to;
 	if (!payer)
 		return -1;
 	fresh = (struct flow *)space->bytes;
@@ -97,15 +123,27 @@ __noinline int open_connection(int stateless)
 	fresh->to_rule = packet->to_rule;
 	fresh->opened_at = fresh->used_at = bpf_ktime_get_ns();
 	packet->settled = is_settled(fresh->state);
-	return put_connection(packet, fresh, fresh->opened_at);
+	if (!from || !to || packet->to_ifindex == packet->key.ifindex)
+		return put_connection(packet, fresh, fresh->opened_at);
+	write_first(packet, fresh, from, to);
+	if (put_opener(packet, fresh, fresh->opened_at))
+		return -1;
+	if (!is_tracked)
+		return 0;
+	turn(packet, fresh);
+	if (fresh->state == CONNECTION_SYN_SENT && !stateless)
+		foresee(packet, from, to, fresh);
+	return put_reply(packet, fresh);
 }
 
 /* A packet without a connection, or with one that has just ended. A traced one
  * ends none (makes_room). */
 static __always_inline int judge_first(struct packet *packet, bool makes_room)
 {
-	int stateless = judge_opening(packet, packet->key.ifindex, packet->to_ifindex, false);
+	int stateless;
 
+	packet->reply_epoch = current_epoch(packet->to_network % EPOCH_SLOTS);
+	stateless = judge_opening(packet, packet->key.ifindex, packet->to_ifindex, false);
 	if (stateless < 0)
 		return drop(packet, STAGE_POLICY, -stateless);
 	if (is_icmp_error(packet) || !may_open(packet)) {
