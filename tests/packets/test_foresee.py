@@ -30,7 +30,7 @@ from scapy.packet import Packet
 
 from tests.packets.conftest import Switchboard
 
-VERSIONS = pytest.mark.parametrize("version", (4, 6))
+VERSIONS = pytest.mark.parametrize("version", [4, 6])
 ENDS = pytest.mark.parametrize("receiver", [WEB2, WEB3, DB1], ids=["TAP", "veth", "routed"])
 # What is not about the way: counts, times, and the connection.
 NO_WAY = ("packets", "bytes", "used_at", "opened_at", "alarm_at", "epoch", "policy_epoch", "state")
