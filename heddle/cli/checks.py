@@ -1,4 +1,5 @@
-"""The checks of `heddle doctor`, each on its own and without a lasting effect."""
+"""The checks of `heddle doctor` that look at the machine, each on its own and without a
+lasting effect."""
 
 from __future__ import annotations
 
@@ -10,22 +11,15 @@ from collections.abc import Callable
 from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from heddle.agent.client import agent_pid
-from heddle.cli.paths import path_problems, paths_of
-from heddle.cli.policy import troubles
-from heddle.cli.view import View
-from heddle.errors import KernelError, RequestError, StoreError
-from heddle.paths import BPFFS, settings_file, store_file
-from heddle.settings import read_settings
-
-if TYPE_CHECKING:  # hosts without etcd do without
-    from heddle.store.etcd.health import Health
+from heddle.errors import KernelError
+from heddle.paths import BPFFS
 
 _OLDEST_KERNEL = (6, 1)
 _VM_PACKAGES = "apt-get install libvirt-daemon-system qemu-system-x86 qemu-utils"
-_AS_ROOT = "run as root to check"
+AS_ROOT = "run as root to check"
 # A network namespace of its own, so that nothing of the host is touched. Who is
 # not root needs a user namespace for that, which a chroot does not give.
 _AS_OTHER_USER = ("--user", "--map-root-user")
@@ -38,6 +32,7 @@ _TRY_CLSACT = "ip link add probe0 type veth peer name probe1; tc qdisc add dev p
 
 class State(StrEnum):
     OK = "ok"
+    HINT = "hint"  # what is missing is not needed so far
     MISSING = "missing"
     UNKNOWN = "unknown"
     FULL = "full"
@@ -104,7 +99,7 @@ def _redirect_peer() -> Finding:
 
 def _feature(name: str, question: str, remedy: str) -> Finding:
     if os.geteuid() != 0:
-        return Finding(name, State.UNKNOWN, _AS_ROOT)
+        return Finding(name, State.UNKNOWN, AS_ROOT)
     try:
         from heddle.datapath import probe
     except KernelError as error:
@@ -138,7 +133,7 @@ def _tried(name: str, script: str, remedy: str) -> Finding:
         return Finding(name, State.OK, "tried in a network namespace")
     detail = (done.stderr.decode(errors="replace").strip().splitlines() or ["refused"])[-1]
     if os.geteuid() != 0 and "unshare" in detail:
-        return Finding(name, State.UNKNOWN, _AS_ROOT)
+        return Finding(name, State.UNKNOWN, AS_ROOT)
     return Finding(name, State.MISSING, detail, remedy)
 
 
@@ -173,30 +168,6 @@ def _libvirt() -> Finding:
     return _program("libvirt", "libvirtd")
 
 
-def _libvirt_hook() -> Finding:
-    """Needed where somebody else than heddle may begin a migration."""
-    name = "libvirt hook"
-    if shutil.which("libvirtd") is None:
-        return Finding(name, State.OK, "not needed: no libvirt here")
-    try:
-        alone = read_settings(settings_file()).etcd is None
-    except RequestError:
-        alone = False  # another check says so
-    if alone:
-        return Finding(name, State.OK, "not needed: this host is by itself")
-    from heddle.hypervisor.libvirtd import hook_file, is_hooked
-
-    if is_hooked():
-        return Finding(name, State.OK, str(hook_file()))
-    return Finding(
-        name,
-        State.MISSING,
-        f"{hook_file()} does not ask heddle",
-        "install it as docs/migration.md says: until then libvirt refuses VMs that virsh "
-        "migrate brings here; those of heddle migrate may come",
-    )
-
-
 def _kvm() -> Finding:
     flags = set(re.findall(r"\b(?:vmx|svm)\b", Path("/proc/cpuinfo").read_text()))
     if flags and Path("/dev/kvm").exists():
@@ -206,73 +177,10 @@ def _kvm() -> Finding:
 
 def _agent() -> Finding:
     if os.geteuid() != 0:
-        return Finding("agent", State.UNKNOWN, _AS_ROOT)
+        return Finding("agent", State.UNKNOWN, AS_ROOT)
     pid = agent_pid()
     detail = f"running, pid {pid}" if pid else "not running; `heddle up FILE` starts it"
     return Finding("agent", State.OK, detail)
-
-
-def _flow_table() -> Finding:
-    if os.geteuid() != 0:
-        return Finding("flow table", State.UNKNOWN, _AS_ROOT)
-    try:
-        view = View()
-    except StoreError as error:
-        return Finding("flow table", State.UNKNOWN, str(error))
-    if view.usage is None:
-        return Finding("flow table", State.OK, "no data plane is loaded")
-    found = troubles(view)
-    if found:
-        remedy = "`heddle show flows` has what opens so many; `connections` of a NIC limits them"
-        return Finding("flow table", State.FULL, "; ".join(found), remedy)
-    detail = f"{view.usage.connections} of {view.usage.capacity} connections in use"
-    return Finding("flow table", State.OK, detail)
-
-
-def _store() -> Finding:
-    try:
-        settings = read_settings(settings_file())
-    except RequestError as error:
-        remedy = "correct the settings of this host, see docs/settings.md"
-        return Finding("store", State.MISSING, str(error), remedy)
-    if settings.etcd is None:
-        return Finding("store", State.OK, f"of this host alone, {store_file()}")
-    if os.geteuid() != 0:
-        return Finding("store", State.UNKNOWN, _AS_ROOT)  # passwords and keys are root's
-    from heddle.store.etcd.health import examine
-
-    return _etcd(examine(settings.etcd))
-
-
-def _etcd(health: Health) -> Finding:
-    members = len(health.versions) + len(health.silent)
-    detail = f"etcd, {len(health.versions)} of {members} members answer"
-    if health.trouble:
-        remedy = "traffic goes on; start etcd's members, or correct [store] in heddle.toml"
-        return Finding("store", State.MISSING, health.trouble, remedy)
-    detail += f", in {health.milliseconds:.0f} ms; {health.size / 1e6:.0f} MB"
-    if health.out_of_space:
-        remedy = "compact and defragment etcd or raise its quota, then `etcdctl alarm disarm`"
-        return Finding("store", State.FULL, f"{detail}; out of space (alarm NOSPACE)", remedy)
-    if health.silent:
-        return Finding("store", State.UNKNOWN, detail, "; ".join(health.silent.values()))
-    return Finding("store", State.OK, detail)
-
-
-def _paths() -> Finding:
-    if os.geteuid() != 0:
-        return Finding("paths", State.UNKNOWN, _AS_ROOT)
-    try:
-        view = View()
-    except StoreError as error:
-        return Finding("paths", State.UNKNOWN, str(error))
-    unreachable = [path["host"] for path in paths_of(view) if path["state"] == "unreachable"]
-    problems = [f"host {host} is not reached" for host in unreachable] + path_problems(view)
-    if problems:
-        remedy = "mend the underlay, or lower `mtu` of the network; `heddle show paths` has more"
-        return Finding("paths", State.BROKEN, "; ".join(problems), remedy)
-    count = len(paths_of(view))
-    return Finding("paths", State.OK, f"{count} other hosts" if count else "no other host")
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
@@ -289,10 +197,6 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _object,
     _qemu,
     _libvirt,
-    _libvirt_hook,
     _kvm,
     _agent,
-    _store,
-    _flow_table,
-    _paths,
 )

@@ -6,6 +6,7 @@ import argparse
 
 from heddle.cli.checks import CHECKS, Finding, State
 from heddle.cli.options import add_json, describe
+from heddle.cli.stored_checks import stored_findings
 from heddle.cli.table import render, render_json
 
 
@@ -14,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         parser,
         "Check what this kernel and machine can do, and say what to do about what is missing.\n"
         "Changes nothing. Without root it checks what it can. Exit code 1: something is missing,\n"
-        "full or broken.",
+        "full or broken; a hint is none of these.",
         ("heddle doctor", "a table of checks"),
         ("heddle doctor --json", "for programs"),
     )
@@ -22,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    findings = [check() for check in CHECKS]
+    findings = [*(check() for check in CHECKS), *stored_findings()]
     if arguments.json:
         print(render_json([finding._asdict() for finding in findings]))
     else:

@@ -38,20 +38,29 @@ class View:
 
     _unread: tuple[str, ...] = ()
 
-    def __init__(self) -> None:
+    def __init__(self, trouble: str = "") -> None:
+        """``trouble``: why the store does not answer, of who has asked it just now.
+        StoreError when it doesn't and nothing was seen of it here."""
         self._unread = _PARTS_OF_GROUPS
-        self.trouble = ""  # why this is not the store itself, but what was last seen of it
+        self.trouble = trouble  # why this is not the store itself, but what was last seen of it
+        if trouble or not self._read_store():
+            self._read_last_seen()
+
+    def _read_store(self) -> bool:
         self._reader: Reader = open_reader()
         try:
             self._read()
         except StoreError as error:
-            seen = last_seen()
-            if seen is None:
-                raise
             self.trouble = str(error)
-            self._reader = seen
-            self._read()
-            print(f"heddle: {self.trouble}\nheddle: {_LAST_SEEN}", file=sys.stderr)
+        return not self.trouble
+
+    def _read_last_seen(self) -> None:
+        seen = last_seen()
+        if seen is None:
+            raise StoreError(self.trouble)
+        self._reader = seen
+        self._read()
+        print(f"heddle: {self.trouble}\nheddle: {_LAST_SEEN}", file=sys.stderr)
 
     def _read(self) -> None:
         self.objects: list[Item] = self._reader.objects(without=self._unread)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,10 +15,10 @@ from typing import Any
 import pytest
 from etcd_server import EtcdCluster, etcd_cluster
 
-from heddle.cli import checks
-from heddle.cli.checks import State
+from heddle.cli.checks import Finding, State
 from heddle.cli.elsewhere import Elsewhere
 from heddle.cli.main import main
+from heddle.cli.stored_checks import stored_findings
 from heddle.intent.hosts import registered_host
 from heddle.intent.model import AnyResource, Kind
 from heddle.settings import EtcdSettings
@@ -37,6 +38,9 @@ networks:
 machines:
   a: {kind: container, nics: [{network: web}]}
 """
+
+
+DOCTOR_SECONDS = 6.0  # for what asks the store; it gives up after 3
 
 
 class Root:
@@ -160,11 +164,11 @@ def test_what_can_not_be_read_is_named(
 
 
 def test_doctor_looks_at_the_members(own: EtcdCluster, root: Root) -> None:
-    finding = checks._store()
+    finding = findings()["store"]
     assert finding.state is State.OK
     assert finding.detail.startswith("etcd, 1 of 1 members answer, in ")
     own.stop()
-    finding = checks._store()
+    finding = findings()["store"]
     assert finding.state is State.MISSING
     assert "Connection refused" in finding.detail
     assert finding.remedy.startswith("traffic goes on; start etcd's members")
@@ -174,15 +178,47 @@ def test_doctor_names_a_member_that_is_silent(root: Root, tmp_path: Path) -> Non
     with etcd_cluster(tmp_path / "etcd" / "data", members=3) as cluster:
         root.use(cluster.settings)
         cluster.members[1].kill()
-        finding = checks._store()
+        finding = findings()["store"]
     assert finding.state is State.UNKNOWN
     assert finding.detail.startswith("etcd, 2 of 3 members answer")
     assert cluster.members[1].url in finding.remedy
 
 
+def test_doctor_asks_an_etcd_that_hangs_once(root: Root, tmp_path: Path) -> None:
+    with etcd_cluster(tmp_path / "etcd" / "data", members=3) as cluster:
+        root.use(cluster.settings)
+        for member in cluster.members:
+            member.freeze(True)
+        began = time.monotonic()
+        found = findings()
+        seconds = time.monotonic() - began
+        for member in cluster.members:
+            member.freeze(False)
+    assert found["store"].state is State.MISSING
+    assert "no answer within" in found["store"].detail
+    assert found["paths"] == Finding("paths", State.UNKNOWN, found["store"].detail)
+    assert found["flow table"].state is State.UNKNOWN
+    assert seconds < DOCTOR_SECONDS
+
+
+def test_vms_need_the_hook_for_virsh(
+    shared: EtcdCluster, root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda *_, **__: "/usr/sbin/libvirtd")
+    assert findings()["libvirt hook"].state is State.HINT
+    file = tmp_path / "vm.yaml"
+    file.write_text(TOPOLOGY.replace("kind: container", "kind: vm"))
+    assert main(["apply", str(file)]) == 0
+    assert findings()["libvirt hook"].state is State.MISSING
+
+
+def findings() -> dict[str, Finding]:
+    return {finding.name: finding for finding in stored_findings()}
+
+
 def test_doctor_tells_wrong_settings(root: Root) -> None:
     root.settings.write_text("[store]\netcd = 5\n")
-    finding = checks._store()
+    finding = findings()["store"]
     assert finding.state is State.MISSING
     assert finding.detail.startswith(f"{root.settings}: store.etcd: a list is wanted")
     assert "docs/settings.md" in finding.remedy

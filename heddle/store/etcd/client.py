@@ -25,11 +25,11 @@ from heddle.store.etcd.connection import (
     UnreachableError,
     UntrustedError,
 )
+from heddle.store.etcd.pauses import Pauses
 from heddle.store.interface import CompactedError
 
 CALL_SECONDS = 4.0  # for an answer, before another member is asked
 PATIENCE_SECONDS = 9.0  # for a call, all members and repetitions together
-_PAUSE_SECONDS = 0.1  # between two rounds over the members
 _UNAVAILABLE = 14  # gRPC's status code
 
 _LOG_IN_AGAIN = ("invalid auth token", "revision of auth store is old")
@@ -71,7 +71,7 @@ class EtcdClient:
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._token = ""
-        self._closed = False
+        self._pauses = Pauses()  # between two rounds over the members
         self.name = "etcd " + ", ".join(endpoint.url for endpoint in self._endpoints)
 
     def read(self, path: str, request: bytes, *, patience: float | None = None) -> bytes:
@@ -122,7 +122,7 @@ class EtcdClient:
         self._token = ""
 
     def close(self) -> None:
-        self._closed = True  # who is trying to connect stops
+        self._pauses.end()
         with self._lock:
             connection, self._connection = self._connection, None
         if connection is not None:
@@ -137,8 +137,9 @@ class EtcdClient:
             connection = self._connect(deadline)
             try:
                 self._log_in(connection)
-                seconds = min(CALL_SECONDS, max(deadline - time.monotonic(), 0.5))
-                return connection.call(path, self._metadata(), request, seconds)
+                answer = connection.call(path, self._metadata(), request, self._share(deadline))
+                self._pauses.reset()
+                return answer
             except UnreachableError as error:  # in between, before anything was sent
                 self._turn_away(connection)
                 self._pause(deadline, error)
@@ -158,10 +159,15 @@ class EtcdClient:
                 else:
                     raise self._explained(error) from error
 
+    def _share(self, deadline: float) -> float:
+        """For how many seconds one member may keep a call waiting: time must be left
+        for others."""
+        left = deadline - time.monotonic()
+        return min(CALL_SECONDS, max(left / min(len(self._endpoints), 2), 0.5))
+
     def _pause(self, deadline: float, error: StoreError) -> None:
-        if self._closed or time.monotonic() + _PAUSE_SECONDS > deadline:
+        if not self._pauses.take(deadline):
             raise StoreError(f"{self.name}: no member answers ({error})") from error
-        time.sleep(_PAUSE_SECONDS)
 
     def _explained(self, error: RefusedError) -> StoreError:
         text = str(error).removeprefix("etcdserver: ")
@@ -179,7 +185,7 @@ class EtcdClient:
             if self._connection is not None and self._connection.alive:
                 return self._connection
             errors: list[StoreError] = []
-            while not self._closed:
+            while not self._pauses.ended:
                 for _ in self._endpoints:
                     endpoint = self._endpoints[self._current]
                     try:
@@ -189,9 +195,8 @@ class EtcdClient:
                         errors.append(error)
                         self._current = (self._current + 1) % len(self._endpoints)
                 hopeless = all(isinstance(error, UntrustedError) for error in errors)
-                if hopeless or time.monotonic() + _PAUSE_SECONDS > deadline:
+                if hopeless or not self._pauses.take(deadline):
                     break
-                time.sleep(_PAUSE_SECONDS)
         reasons = "; ".join(dict.fromkeys(str(one) for one in errors[-len(self._endpoints) :]))
         raise UnreachableError(f"etcd does not answer: {reasons or 'closed'}")
 

@@ -44,7 +44,7 @@ _SETTLE_ROUNDS = 20
 # the first one's steps are seen by the others, which go on waiting.
 _HOLD_SECONDS = (5.0, 8.0)
 _FIRST_PATIENCE_SECONDS = 2.5  # before we begin with what we saw last
-_RETRY_SECONDS = (0.2, 5.0)  # the first and the longest pause
+_RETRY_SECONDS = (0.2, 1.0)  # the first and the longest pause
 _SCOPES_AT_ONCE = 50
 _PAGE = 1000
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import NamedTuple
 
 from heddle.errors import StoreError
-from heddle.settings import EtcdSettings
+from heddle.settings import EtcdSettings, Member
 from heddle.store.etcd.client import EtcdClient
 from heddle.store.etcd.layout import HEAD
 from heddle.store.etcd.messages import (
@@ -15,12 +16,14 @@ from heddle.store.etcd.messages import (
     ALARM_NOSPACE,
     RANGE,
     STATUS,
+    MemberStatus,
     get,
     read_alarms,
     read_status,
 )
 
-_PATIENCE_SECONDS = 1.5
+_MEMBER_SECONDS = 1.5
+_WHOLE_SECONDS = 3.0  # members elect a new leader in less
 
 
 class Health(NamedTuple):
@@ -36,31 +39,40 @@ class Health(NamedTuple):
 
 
 def examine(settings: EtcdSettings) -> Health:
-    """Ask each member, and the cluster as a whole."""
-    versions: dict[str, str] = {}
-    silent: dict[str, str] = {}
-    size = 0
-    for member in settings.endpoints:
-        with closing(EtcdClient(settings._replace(endpoints=(member,)), _PATIENCE_SECONDS)) as one:
-            try:
-                status = read_status(one.read(STATUS, b""))
-            except StoreError as error:
-                silent[member.url] = str(error)
-                continue
-        versions[member.url] = status.version
-        size = max(size, status.size)
-    health = Health(versions, silent, size=size)
-    try:
-        return _as_a_whole(settings, health)
-    except StoreError as error:
-        return health._replace(trouble=str(error))
+    """Ask each member, and the cluster as a whole. All at once, so that it takes no
+    longer where several hang."""
+    with ThreadPoolExecutor(len(settings.endpoints) + 1, "etcd-health") as pool:
+        whole = pool.submit(_as_a_whole, settings)
+        answers = list(pool.map(lambda member: _status(settings, member), settings.endpoints))
+    named = [
+        (member.url, answer) for member, answer in zip(settings.endpoints, answers, strict=True)
+    ]
+    known = {url: answer for url, answer in named if isinstance(answer, MemberStatus)}
+    return whole.result()._replace(
+        versions={url: status.version for url, status in known.items()},
+        silent={url: answer for url, answer in named if isinstance(answer, str)},
+        size=max((status.size for status in known.values()), default=0),
+    )
 
 
-def _as_a_whole(settings: EtcdSettings, health: Health) -> Health:
-    with closing(EtcdClient(settings, _PATIENCE_SECONDS)) as client:
-        client.read(RANGE, get(HEAD))  # connect, and log in
-        began = time.monotonic()
-        client.read(RANGE, get(HEAD))
-        milliseconds = (time.monotonic() - began) * 1000
-        alarms = read_alarms(client.read(ALARM, b""))
-    return health._replace(milliseconds=milliseconds, out_of_space=ALARM_NOSPACE in alarms)
+def _status(settings: EtcdSettings, member: Member) -> MemberStatus | str:
+    """Of one member; or why it does not answer."""
+    with closing(EtcdClient(settings._replace(endpoints=(member,)), _MEMBER_SECONDS)) as client:
+        try:
+            return read_status(client.read(STATUS, b""))
+        except StoreError as error:
+            return str(error)
+
+
+def _as_a_whole(settings: EtcdSettings) -> Health:
+    """``trouble``, or the rest but what members say each."""
+    with closing(EtcdClient(settings, _WHOLE_SECONDS)) as client:
+        try:
+            client.read(RANGE, get(HEAD))  # connect, and log in
+            began = time.monotonic()
+            client.read(RANGE, get(HEAD))
+            milliseconds = (time.monotonic() - began) * 1000
+            alarms = read_alarms(client.read(ALARM, b""))
+        except StoreError as error:
+            return Health({}, {}, trouble=str(error))
+    return Health({}, {}, milliseconds=milliseconds, out_of_space=ALARM_NOSPACE in alarms)

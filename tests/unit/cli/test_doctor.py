@@ -12,6 +12,9 @@ import pytest
 from heddle.cli import checks
 from heddle.cli.checks import CHECKS, Finding, State
 from heddle.cli.main import main
+from heddle.cli.stored_checks import stored_findings
+
+ABOUT_THE_STORE = ("store", "libvirt hook", "flow table", "paths")
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +26,7 @@ def no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_root_it_checks_what_it_can(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 1
     findings = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert len(findings) == len(CHECKS)
+    assert len(findings) == len(CHECKS) + len(ABOUT_THE_STORE)
     assert findings["root"]["state"] == "missing"
     assert findings["root"]["remedy"] == "run heddle with sudo"
     assert findings["agent"]["state"] == "unknown"
@@ -39,13 +42,15 @@ def test_the_table_ends_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> N
     assert "\nwhat to do:\n  root: run heddle with sudo\n" in out
 
 
-def test_all_well_is_exit_code_0(
+def test_all_well_but_for_a_hint_is_exit_code_0(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     well = Finding("kernel", State.OK, "6.18")
     monkeypatch.setattr("heddle.cli.doctor.CHECKS", (lambda: well,))
+    hint = Finding("libvirt hook", State.HINT, "none", "install it")
+    monkeypatch.setattr("heddle.cli.doctor.stored_findings", lambda: [hint])
     assert main(["doctor"]) == 0
-    assert "what to do" not in capsys.readouterr().out
+    assert "what to do:\n  libvirt hook: install it\n" in capsys.readouterr().out
 
 
 def test_an_old_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,15 +77,15 @@ def test_what_the_kernel_refuses_is_missing(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 HOOKS = {
-    "none": (None, 0o755, State.MISSING),
-    "another's": ("#!/bin/sh\nexit 0\n", 0o755, State.MISSING),
-    "not executable": ('exec heddle libvirt-hook "$@"\n', 0o644, State.MISSING),
+    "none": (None, 0o755, State.HINT),
+    "another's": ("#!/bin/sh\nexit 0\n", 0o755, State.HINT),
+    "not executable": ('exec heddle libvirt-hook "$@"\n', 0o644, State.HINT),
     "heddle's": ('exec heddle libvirt-hook "$@"\n', 0o755, State.OK),
 }
 
 
 @pytest.mark.parametrize("case", HOOKS)
-def test_a_host_of_a_cluster_needs_the_hook_of_libvirt(
+def test_a_host_of_a_cluster_may_need_the_hook_of_libvirt(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, mode, state = HOOKS[case]
@@ -93,12 +98,16 @@ def test_a_host_of_a_cluster_needs_the_hook_of_libvirt(
         hook.parent.mkdir(parents=True)
         hook.write_text(text)
         hook.chmod(mode)
-    finding = checks._libvirt_hook()
+    finding = _finding("libvirt hook")
     assert finding.state is state
     assert str(hook) in finding.detail
-    assert ("docs/migration.md" in finding.remedy) is (state is State.MISSING)
+    assert ("docs/migration.md" in finding.remedy) is (state is State.HINT)
 
 
 def test_a_host_by_itself_needs_no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda *_, **__: "/usr/sbin/libvirtd")
-    assert checks._libvirt_hook().detail == "not needed: this host is by itself"
+    assert _finding("libvirt hook").detail == "not needed: this host is by itself"
+
+
+def _finding(name: str) -> Finding:
+    return next(finding for finding in stored_findings() if finding.name == name)
