@@ -33,6 +33,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,15 +43,17 @@ from heddle.agent.board import Board, Look
 from heddle.agent.control import ControlServer
 from heddle.agent.facts import Fact, Facts, Key
 from heddle.agent.kernelwork import KernelWork
+from heddle.agent.membership import Membership
 from heddle.agent.memory import give_back
 from heddle.agent.notifications import LinkNotifications
 from heddle.agent.prober import Prober
 from heddle.agent.relocation import Desk, MovingParts, Relocation
 from heddle.agent.sites import Sites
+from heddle.agent.troubles import Troubles
 from heddle.applier.applier import Applier, Report
 from heddle.compiler.fragment import Limits
 from heddle.compiler.state import HostDelta, MachineSpec
-from heddle.errors import ConflictError, StoreError
+from heddle.errors import StoreError
 from heddle.events.drops import DropEvent
 from heddle.events.records import Event
 from heddle.events.tunnel import ActiveEvent, ProbeEvent
@@ -67,8 +70,6 @@ AUDIT_SHARE = 0.05  # of a CPU that audits may take, within that limit
 MACHINES_SECONDS = 4.0  # from one look at the machines to the next
 MACHINES_SECONDS_BOOTING = 0.3  # the same while one is on its way
 RETRY_SECONDS = 1.0
-CONFLICT_SECONDS = 5.0  # from one attempt to be known to the next
-BEAT_SECONDS = 5.0  # a third of the time after which a host counts as down
 FAREWELL_SECONDS = 3.0  # for the store to take the last facts
 REPAIRS_KEPT = 20
 ACTIONS_LOGGED = 20
@@ -143,7 +144,10 @@ class Agent:
         self._bulky = False  # much was handled at once since memory was given back
         self._repaired = 0
         self._repairs: deque[dict[str, str]] = deque(maxlen=REPAIRS_KEPT)
-        self._errors: dict[str, str] = {}  # by task
+        self._troubles = Troubles(self._publish)
+        self._membership = Membership(
+            host, parts.store, parts.register, self._storing, self._troubles
+        )
         self._relocation = self._relocated(parts.moving) if parts.moving else None
 
     # ---- life ----------------------------------------------------------
@@ -153,9 +157,9 @@ class Agent:
         works: dict[str, Callable[[], Awaitable[None]]] = {
             "control": self._control.serve,
             "intent": self._follow_intent,
-            "registration": self._register,
+            "registration": self._membership.register,
             "facts": self._write_facts,
-            "alive": self._stay_alive,
+            "alive": partial(self._membership.stay_alive, self._started_at),
             "audit": self._watch_kernel,
             "machines": self._keep_machines,
             "events": self._read_events,
@@ -194,7 +198,7 @@ class Agent:
                 await work()
             except Exception as error:
                 log.exception("%s failed, will retry", name)
-                self._errors[name] = str(error) or type(error).__name__
+                self._troubles.set(name, str(error) or type(error).__name__)
                 self._publish()
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -212,7 +216,7 @@ class Agent:
             "repaired": self._repaired,
             "repairs": list(self._repairs),
             "pending": dict(self._kernel.pending),
-            "errors": dict(self._errors),
+            "errors": self._troubles.as_json(),
             "hosts": dict(self._kernel.unreachable),
         }
 
@@ -326,10 +330,10 @@ class Agent:
         """The store is out of reach, or back: everything goes on as it is."""
         if reason:
             log.warning("the store is out of reach, everything stays as it is: %s", reason)
-            self._errors["store"] = reason
+            self._troubles.set("store", reason)
         else:
             log.info("the store is back")
-            self._errors.pop("store", None)
+            self._troubles.set("store", "")
         self._publish()
 
     async def _write_facts(self) -> None:
@@ -338,47 +342,6 @@ class Agent:
     def _recalled(self) -> None:
         if self._revision is not None:
             self._board.forget_strangers()
-
-    async def _register(self) -> None:
-        """Make the host known once the store can be reached. A name or VTEP that
-        another has stays an error until one of them has changed."""
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                await loop.run_in_executor(self._storing, self._parts.register)
-                break
-            except StoreError:  # who follows intent tells of that
-                await asyncio.sleep(RETRY_SECONDS)
-            except ConflictError as error:
-                self._note_error("registration", str(error))
-                await asyncio.sleep(CONFLICT_SECONDS)
-        self._note_error("registration", "")
-        await asyncio.Event().wait()
-
-    async def _stay_alive(self) -> None:
-        """Let everybody know that this host is up, as long as it is."""
-        store, loop = self._parts.store, asyncio.get_running_loop()
-        note = {"since": self._started_at, "pid": os.getpid()}
-        while True:
-            try:
-                await loop.run_in_executor(self._storing, store.beat, self._host, note)
-                self._note_error("alive", "")
-            except StoreError:  # who follows intent tells of that
-                pass
-            except ConflictError as error:
-                self._note_error("alive", str(error))
-            await asyncio.sleep(BEAT_SECONDS)
-
-    def _note_error(self, task: str, error: str) -> None:
-        """What a task can't do, as `heddle show` tells it; "": it can."""
-        if self._errors.get(task, "") == error:
-            return
-        if error:
-            log.warning("%s: %s", task, error)
-            self._errors[task] = error
-        else:
-            del self._errors[task]
-        self._publish()
 
     def _settle(self, delta: HostDelta, report: Report, revision: int) -> None:
         """Record what has been carried out."""
@@ -389,7 +352,7 @@ class Agent:
         self._board.applied(delta, self._kernel.pending)
         self._board.reject(self._kernel.rejected)
         self._advertiser.update(delta)
-        self._errors.pop("intent", None)
+        self._troubles.set("intent", "")
         self._publish()
         self._bulky = self._bulky or len(delta.links) > MANY_LINKS
 
@@ -406,7 +369,7 @@ class Agent:
     async def _audit(self) -> None:
         before = self._kernel.pending
         report = await self._kernel.audit()
-        self._errors.pop("audit", None)
+        self._troubles.set("audit", "")
         if self._bulky:  # now, since the first audit after a large change is large itself
             give_back()
             self._bulky = False
@@ -446,7 +409,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         statuses = await loop.run_in_executor(self._hypervisor, job)
         self._board.machines(statuses, specs, Look(self._looks, revision))
-        self._errors.pop("machines", None)
+        self._troubles.set("machines", "")
         self._publish()
         return any(_on_its_way(specs.get(name), status) for name, status in statuses.items())
 
@@ -494,9 +457,9 @@ class Agent:
         self._meet((), delta)
 
     def _tell_paths(self, fact: Fact) -> None:
-        self._errors.pop("paths", None)
+        self._troubles.set("paths", "")
         trouble = self._parts.prober.trouble
-        self._note_error("vtep", f"{trouble}; correct vtep in heddle.toml" if trouble else "")
+        self._troubles.note("vtep", f"{trouble}; correct vtep in heddle.toml" if trouble else "")
         if fact["paths"]:
             self._facts.put(("path", self._host), fact)
         else:
