@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, closing, suppress
 from pathlib import Path
@@ -29,8 +30,13 @@ from heddle.intent.claims import claims_of
 from heddle.intent.model import MODELS, AnyResource, Kind
 from heddle.store.etcd import follow, journal
 from heddle.store.etcd.client import EtcdClient
+from heddle.store.etcd.connection import LostError
+from heddle.store.etcd.follow import Key
+from heddle.store.etcd.layout import PENDING, PROGRESS, wake_key
+from heddle.store.etcd.messages import Event, read
 from heddle.store.etcd.store import EtcdStore
 from heddle.store.interface import Batch, Outage, Snapshot, Store, Transaction
+from heddle.store.scope import Scope
 
 HOST = "h1"
 ME = machine("m1", host=HOST)
@@ -290,6 +296,97 @@ def test_not_all_who_follow_finish_it_at_once(
 
         following(store, scenario)
     assert 1 <= len(finishers) < len(hosts)
+
+
+def test_who_is_not_concerned_hears_little_of_a_large_commit(etcd_place: EtcdPlace) -> None:
+    many = [port(1, n, f"m{n}", host="h2") for n in range(10, 250)]
+    heard: list[bytes] = []
+
+    def hear(follower: follow.Follower, events: list[Event]) -> None:
+        heard.extend(event.key for event in events)
+        hear_them(follower, events)
+
+    with closing(etcd_place.open()) as store, pytest.MonkeyPatch.context() as patch:
+        store.commit(Transaction(put=[network(1), subnet4(1), ME]))
+        hear_them = follow.Follower._hear
+        patch.setattr(follow.Follower, "_hear", hear)
+
+        async def scenario(followed: Followed) -> None:
+            await followed.catch_up()
+            batches = followed.batches
+            heard.clear()
+            await asyncio.to_thread(store.commit, Transaction(put=many))
+            await followed.catch_up()
+            assert followed.batches - batches == heard.count(wake_key(HOST))  # by catch_up
+            assert followed.names == names_of(ME)
+
+        following(store, scenario)
+    assert heard.count(PENDING) == 2
+    assert set(heard) == {PENDING, wake_key(HOST)}
+
+
+def test_a_large_commit_comes_whole_though_etcd_is_lost_within(
+    etcd_place: EtcdPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many: list[AnyResource] = [port(1, n, f"m{n}", host="h2") for n in range(10, 250)]
+    heard = threading.Event()
+
+    def hear(follower: follow.Follower, events: list[Event]) -> None:
+        hear_them(follower, events)
+        if any(b"/port/" in event.key for event in events):
+            heard.set()
+
+    def one_step(client: EtcdClient) -> None:
+        pending, progress = client.reads([read(PENDING), read(PROGRESS)]).ranges
+        journal._step(client, pending.items[0], progress.items[0])
+
+    hear_them = follow.Follower._hear
+    monkeypatch.setattr(follow.Follower, "_hear", hear)
+    with closing(etcd_place.open()) as store, closing(etcd_place.open()) as other:
+        store.commit(Transaction(put=[network(1), subnet4(1), ME, port(1, 5, "m1")]))
+
+        def lose_it() -> None:
+            assert heard.wait(DEADLINE_S)
+            store._client._connection.fail("cut by the test")  # type: ignore[union-attr]
+            other.snapshot()  # which finishes it
+
+        async def scenario(followed: Followed) -> None:
+            await followed.catch_up()
+            heard.clear()
+            await asyncio.to_thread(write_and_die, etcd_place, many)
+            with closing(EtcdClient(etcd_place.settings)) as client:
+                await asyncio.to_thread(one_step, client)
+            losing = asyncio.create_task(asyncio.to_thread(lose_it))
+            await followed.until(lambda: len(followed.objects) == 4 + len(many))
+            await losing
+
+        following(store, scenario)
+
+
+def test_what_could_not_be_loaded_is_told_later(
+    etcd_place: EtcdPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = follow.Follower._load
+    failures = [LostError("cut by the test"), LostError("cut by the test")]
+
+    def load_or_fail(follower: follow.Follower, scopes: list[Scope], revision: int) -> list[Key]:
+        if failures and any(scope.kind == "network" for scope in scopes):
+            raise failures.pop()
+        return load(follower, scopes, revision)
+
+    monkeypatch.setattr(follow.Follower, "_load", load_or_fail)
+    with closing(etcd_place.open()) as store:
+        store.commit(Transaction(put=[network(1), subnet4(1), ME]))
+
+        async def scenario(followed: Followed) -> None:
+            await followed.catch_up()
+            mine = port(1, 5, "m1")
+            await asyncio.to_thread(store.commit, Transaction(put=[mine]))
+            await followed.until(lambda: len(followed.objects) == 4)
+            assert followed.names == names_of(ME, network(1), subnet4(1), mine)
+
+        following(store, scenario)
+    assert not failures
 
 
 def test_what_etcd_has_forgotten_meanwhile_is_read_anew(

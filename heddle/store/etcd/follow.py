@@ -16,7 +16,7 @@ from heddle.intent.model import AnyResource, Kind
 from heddle.store.cache import IntentCache
 from heddle.store.etcd.client import EtcdClient
 from heddle.store.etcd.connection import LostError
-from heddle.store.etcd.journal import carry_out
+from heddle.store.etcd.journal import carry_out, progress_of
 from heddle.store.etcd.layout import (
     HEAD,
     PENDING,
@@ -40,9 +40,9 @@ log = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 0.005  # for what else a transaction has changed, in other scopes
 _SETTLE_ROUNDS = 20
-# For the writer of a large commit, before we finish it. Each host has a time of its own:
-# the first one's steps are seen by the others, which go on waiting.
-_HOLD_SECONDS = (5.0, 8.0)
+# Without a step, and a large commit is finished for its writer. Each host looks at times
+# of its own: the first one's steps are seen by the others, which go on waiting.
+_HOLD_SECONDS = (2.5, 4.0)
 _FIRST_PATIENCE_SECONDS = 2.5  # before we begin with what we saw last
 _RETRY_SECONDS = (0.2, 1.0)  # the first and the longest pause
 _SCOPES_AT_ONCE = 50
@@ -131,6 +131,8 @@ class Follower:
         self._watches: dict[Scope, int] = {}
         self._known: dict[Key, AnyResource] | None = None  # None: nothing told yet
         self._in_step = False  # the view was loaded, and watched since
+        self._heard: list[Event] = []  # not yet taken in
+        self._pending = False  # they are part of a large commit, which is not complete
         self._outage = ""
         self._pause = _RETRY_SECONDS[0]
 
@@ -190,6 +192,7 @@ class Follower:
         revision = moment(self._client).revision
         self._view = _View(self._host, self._client.name)
         self._grow(revision)
+        self._heard, self._pending = [], False
         self._watching.close()
         self._watching = self._waker.watching = Watching(self._client)
         self._watches = {
@@ -217,8 +220,8 @@ class Follower:
 
     def _go_on(self) -> list[Followed]:
         events = self._events()
-        if not events:
-            return []
+        if all(event.key == PENDING for event in events):
+            return []  # of a large commit that is not for this host
         revision = max(event.mod_revision for event in events)
         touched: dict[Key, None] = {}
         for event in events:
@@ -232,7 +235,11 @@ class Follower:
             )
             if key is not None:
                 touched[key] = None
-        touched.update(dict.fromkeys(self._grow(revision)))
+        try:
+            touched.update(dict.fromkeys(self._grow(revision)))
+        except StoreError:
+            self._in_step = False  # half of it may be there: all is compared
+            raise
         for scope in self._view.surplus:
             touched.update(dict.fromkeys(self._view.drop(scope)))
             if (watch := self._watches.pop(scope, None)) is not None:
@@ -240,26 +247,43 @@ class Follower:
         return [self._batch(revision, touched)]
 
     def _events(self) -> list[Event]:
-        """What has come; of a transaction that changed several scopes, all."""
-        answer = self._watching.next(None)
-        events: list[Event] = []
+        """What has come; of a transaction that changed several scopes, all. What came
+        before a fault is kept for the next attempt."""
         rounds = 0
-        pending = False
-        hold = random.uniform(*_HOLD_SECONDS)  # noqa: S311 (no secret)
-        while answer is not None:
-            events += answer.events
-            for event in answer.events:
-                if event.key == PENDING:
-                    pending = event.value is not None
-            rounds += 1
-            if rounds > _SETTLE_ROUNDS and not pending:
+        progress = b""  # of a large commit, when it was looked at last
+        while rounds <= _SETTLE_ROUNDS or self._pending:
+            answer = self._watching.next(self._patience())
+            if answer is not None:
+                self._hear(answer.events)
+                rounds += 1
+            elif not self._pending or self._waker.ended:
                 break
-            answer = self._watching.next(hold if pending else _SETTLE_SECONDS)
-            if answer is None and pending and not self._waker.ended:
-                carry_out(self._client)  # its writer seems to have died
-                pending = False
-                answer = self._watching.next(hold)
-        return sorted(events, key=lambda event: event.mod_revision)
+            else:
+                progress = self._look_after(progress)
+        heard, self._heard = self._heard, []
+        return sorted(heard, key=lambda event: event.mod_revision)
+
+    def _patience(self) -> float | None:
+        """Seconds to wait for more; None: until there is something."""
+        if self._pending:
+            return random.uniform(*_HOLD_SECONDS)  # noqa: S311 (no secret)
+        return _SETTLE_SECONDS if self._heard else None
+
+    def _hear(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if event.key == PENDING:
+                self._pending = event.value is not None
+            self._heard.append(event)
+
+    def _look_after(self, before: bytes) -> bytes:
+        """Finish a large commit that has not moved on since it was looked at ``before``:
+        its writer seems to have died. Returns how far it is."""
+        progress = progress_of(self._client)
+        if not progress:
+            self._pending = False
+        elif progress == before:
+            carry_out(self._client)
+        return progress
 
     def _grow(self, revision: int) -> list[Key]:
         """Load the scopes that have come to be needed; return what lies there."""

@@ -18,7 +18,14 @@ from contextlib import suppress
 
 from heddle.errors import StoreError
 from heddle.store.etcd.client import EtcdClient, OutOfSpaceError, UnsureError
-from heddle.store.etcd.layout import HEAD, JOURNALS, PENDING, journal_key, journal_prefix
+from heddle.store.etcd.layout import (
+    HEAD,
+    JOURNALS,
+    PENDING,
+    PROGRESS,
+    journal_key,
+    journal_prefix,
+)
 from heddle.store.etcd.messages import (
     KeyValue,
     TxnAnswer,
@@ -50,10 +57,10 @@ def write_large(client: EtcdClient, commit: str, writes: Writes, head: int) -> b
         with suppress(StoreError):  # if not even that goes, a later commit sweeps it
             _forget(client, commit)
         raise
-    begins = _state(commit, 0, count)
+    begins = [put(PENDING, _state(commit, count)), put(PROGRESS, b"0")]
     conditions = [is_absent(PENDING), is_of(HEAD, head), is_present(journal_key(commit, 0))]
     try:
-        decided = client.transaction(conditions, [put(PENDING, begins)]).succeeded
+        decided = client.transaction(conditions, begins).succeeded
     except UnsureError as error:
         decided = _is_decided(client, commit, head)
         if not decided and isinstance(error, OutOfSpaceError):
@@ -82,27 +89,26 @@ def _forget(client: EtcdClient, commit: str) -> None:
 def carry_out(client: EtcdClient) -> None:
     """Finish the large commit that is under way, if there is one."""
     while True:
-        found = client.range(PENDING).items
-        if not found:
+        pending, progress = client.reads([read(PENDING), read(PROGRESS)]).ranges
+        if not pending.items:
             return
         try:
-            _step(client, found[0])
+            _step(client, pending.items[0], progress.items[0])
         except OutOfSpaceError:
             raise
         except UnsureError:
-            continue  # a look at PENDING tells what became of it
+            continue  # another look tells what became of it
 
 
-def _step(client: EtcdClient, pending: KeyValue) -> TxnAnswer:
+def _step(client: EtcdClient, pending: KeyValue, progress: KeyValue) -> TxnAnswer:
     state = json.loads(pending.value)
-    commit, number, count = state["commit"], state["next"], state["of"]
-    here = [has_value(PENDING, pending.value)]
-    if number == count:
+    commit, number = state["commit"], int(progress.value)
+    here = [has_value(PENDING, pending.value), has_value(PROGRESS, progress.value)]
+    if number == state["of"]:
         prefix = journal_prefix(commit)
-        return client.transaction(
-            here, [put(HEAD, commit.encode()), delete(PENDING), delete(prefix, end_of(prefix))]
-        )
-    found = client.range(journal_key(commit, number), revision=pending.mod_revision).items
+        gone = [delete(PENDING), delete(PROGRESS), delete(prefix, end_of(prefix))]
+        return client.transaction(here, [put(HEAD, commit.encode()), *gone])
+    found = client.range(journal_key(commit, number), revision=progress.mod_revision).items
     if not found:
         raise StoreError(
             f"{client.name}: the journal of commit {commit} is gone; restore etcd from a snapshot"
@@ -110,7 +116,14 @@ def _step(client: EtcdClient, pending: KeyValue) -> TxnAnswer:
     steps = [
         delete(key) if value is None else put(key, value) for key, value in _unpacked(found[0])
     ]
-    return client.transaction(here, [*steps, put(PENDING, _state(commit, number + 1, count))])
+    return client.transaction(here, [*steps, put(PROGRESS, str(number + 1).encode())])
+
+
+def progress_of(client: EtcdClient) -> bytes:
+    """Something that is another whenever a step has been made, and empty when no
+    large commit is under way."""
+    pending, progress = client.reads([read(PENDING), read(PROGRESS)]).ranges
+    return b" ".join(item.value for item in (*pending.items, *progress.items))
 
 
 def happened(client: EtcdClient, commit: str, after: int) -> int | None:
@@ -174,5 +187,5 @@ def _text(data: bytes) -> str:
     return b64encode(data).decode()
 
 
-def _state(commit: str, number: int, count: int) -> bytes:
-    return json.dumps({"commit": commit, "next": number, "of": count}).encode()
+def _state(commit: str, count: int) -> bytes:
+    return json.dumps({"commit": commit, "of": count}).encode()

@@ -4,6 +4,7 @@
 ``intent/SCOPE/ID/KIND/ID``              an object, as JSON, in each of its homes
 ``intent/SCOPE/ID/see/NAME``             a signpost: the scope where to look
 ``intent/~pending``                      a large commit that is being carried out
+``progress``                             the number of its next step
 ``index/KIND/ID``                        the first home of an object
 ``claims/WHAT/...``                      who has what only one object can have
 ``head``                                 the last commit; its revision is intent's
@@ -23,6 +24,7 @@ from heddle.store.scope import Scope
 ROOT = "/heddle/"
 INTENT = b"/heddle/intent/"
 PENDING = b"/heddle/intent/~pending"
+PROGRESS = b"/heddle/progress"
 HEAD = b"/heddle/head"
 JOURNALS = b"/heddle/journal/"
 STATUS = b"/heddle/status/"
