@@ -6,7 +6,10 @@
  *   tunnel -> parse -> fragment -> flow -> forward
  *     |                             |
  *     +-> probe | relay             +-> arrive -> policy -> drop(reason) | deliver
+ *                                         |         |
+ *                                         +-> gateway -> deliver
  *
+ * Only machines behind foreign VTEPs meet a gateway here.
  * A packet of a known flow takes the upper line. The verdict is always a redirect
  * or a drop: nothing reaches the host's own stack.
  */
@@ -16,10 +19,12 @@
 #include "stages/drop.h"
 #include "stages/flow.h"
 #include "stages/fragment.h"
+#include "stages/gateway.h"
 #include "stages/icmp_error.h"
 #include "stages/parse.h"
 #include "stages/policy.h"
 #include "stages/probe.h"
+#include "stages/solicit.h"
 #include "stages/tunnel.h"
 
 static __always_inline int run_stages(struct __sk_buff *skb, struct packet *packet)
@@ -37,6 +42,8 @@ static __always_inline int run_stages(struct __sk_buff *skb, struct packet *pack
 	outcome = stage_arrive(skb, packet);
 	if (outcome == OUTCOME_MOVED)
 		return send_on(skb, packet, packet->to_host, false);
+	if (outcome == OUTCOME_NEXT)
+		return stage_gateway(skb, packet);
 	if (outcome == OUTCOME_PORT)
 		find_network_of_sender(packet);
 	return stage_policy(skb, packet, outcome);
@@ -44,10 +51,18 @@ static __always_inline int run_stages(struct __sk_buff *skb, struct packet *pack
 
 static __always_inline int finish_drop(struct __sk_buff *skb, struct packet *packet)
 {
+	if (packet->arrived_in)
+		packet->key.ifindex = zone_of(packet->arrived_in);
+	if (packet->is_for_foreign)
+		consider_question(packet);
 	account_drop(skb, packet);
+	if (packet->asks)
+		solicit(skb, packet, NULL);
 	packet->network = envelope_network(packet);
 	if (packet->icmp_error_type && report_error(skb, packet) == OUTCOME_ANSWER)
-		return deliver_back_to_host(skb, packet, holder_of_source(packet));
+		return deliver_back_to_host(skb, packet, packet->arrived_in ?
+								 packet->from_host :
+								 holder_of_source(packet));
 	return TC_ACT_SHOT;
 }
 
@@ -56,8 +71,11 @@ static __always_inline int finish(struct __sk_buff *skb, struct packet *packet, 
 	int verdict;
 
 	switch (outcome) {
+	case OUTCOME_ANSWER:
+		return deliver_back_to_host(skb, packet, packet->from_host);
 	case OUTCOME_PORT:
-		verdict = deliver_arrived(skb, packet);
+		verdict = packet->arrived_in ? deliver_routed(skb, packet) :
+					       deliver_arrived(skb, packet);
 		if (!packet->drop_reason)
 			return verdict;
 		break;

@@ -23,6 +23,7 @@
 #include "stages/parse.h"
 #include "stages/policy.h"
 #include "stages/route.h"
+#include "stages/solicit.h"
 #include "stages/switch.h"
 #include "stages/trace.h"
 
@@ -53,8 +54,12 @@ static __always_inline int run_stages(struct __sk_buff *skb, struct packet *pack
 static __always_inline int finish_drop(struct __sk_buff *skb, struct packet *packet,
 				       const struct port *from)
 {
+	if (packet->is_for_foreign)
+		consider_question(packet);
 	if (!packet->trace)
 		account_drop(skb, packet);
+	if (from && packet->asks)
+		solicit(skb, packet, from);
 	if (from && packet->icmp_error_type &&
 	    report_error(skb, packet) == OUTCOME_ANSWER)
 		return deliver_back(skb, packet, from);

@@ -94,6 +94,7 @@ enum drop_reason {
 	DROP_LINK_RESERVED, /* 01:80:c2:00:00:0x, never forwarded (IEEE 802.1Q 8.6.3) */
 	DROP_NO_ROUTE,
 	DROP_NO_NEIGHBOR, /* routed to a subnet in which nobody has the address */
+	DROP_NEIGHBOR_ASKED, /* the same, but somebody behind a foreign host may have it, who is asked */
 	DROP_BLACKHOLE,
 	DROP_TTL_EXCEEDED,
 	DROP_TOO_BIG,
@@ -693,6 +694,24 @@ struct drop_counter {
 struct icmp_budget {
 	__u64 refilled_at; /* ns */
 	__u64 tokens;
+};
+
+/* What routers send on behalf of machines behind a foreign host: no port pays for it. */
+enum foreign_expense {
+	FOREIGN_ERRORS,
+	FOREIGN_QUESTIONS, /* for neighbors */
+};
+
+struct foreign_budget_key {
+	__u32 host;
+	__u32 expense; /* enum foreign_expense */
+};
+
+/* By address: when routers of this host last asked foreign hosts for it. */
+struct asked_neighbor {
+	__u64 asked_at; /* ns */
+	__u32 questions; /* in a row, without an answer */
+	__u32 pad;
 };
 
 /* Virtual time up to which a rate is used up (GCRA, ITU-T I.371), in ns. */

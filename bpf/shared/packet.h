@@ -76,6 +76,7 @@ struct packet {
 	__u32 reply_epoch; /* of the network it goes to, read before the rules */
 	__u32 router; /* number of the router that has it, 0: none */
 	__u32 router_network; /* VNI from which that router took it */
+	__u32 arrived_in; /* VNI of the envelope, when routed here for a foreign machine */
 	__u32 to_ifindex; /* or TUNNEL_ZONE | VNI of this host's port, and to_host */
 	__u32 to_host; /* number */
 	__u32 to_network;
@@ -94,6 +95,7 @@ struct packet {
 	__u8 settled; /* later packets of the flow need no look at the connection */
 	__u8 connection_state; /* 1 + enum connection_state before this packet; 0: none */
 	__u8 via[ADDRESS_BYTES];
+	__u8 wanted[ADDRESS_BYTES]; /* neighbor in to_network that a router does not know */
 	struct flow_key opener; /* of the connection it belongs to */
 	struct flow_key other; /* of the direction that it does not take */
 	struct flow_key own; /* of an ICMP error, while that of what it quotes is in hand */
@@ -105,6 +107,7 @@ struct packet {
 	bool is_for_open; /* ports without port security, here and at other hosts */
 	bool is_written; /* its entry holds all that was decided */
 	bool is_shaped; /* has been through the shaper, and now is flooded */
+	bool asks; /* a router shall ask for the wanted neighbor */
 };
 
 #define PARSED_BYTES offsetof(struct packet, sent_macs)

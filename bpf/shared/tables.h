@@ -61,6 +61,8 @@ TABLE(paces, BPF_MAP_TYPE_ARRAY, COUNTER_SLOTS, __u32, struct pace, 0);
 TABLE(counters, BPF_MAP_TYPE_PERCPU_ARRAY, COUNTER_SLOTS, __u32, struct port_counters, 0);
 TABLE(drops, BPF_MAP_TYPE_LRU_PERCPU_HASH, 16384, struct drop_key, struct drop_counter, 0);
 TABLE(icmp_budgets, BPF_MAP_TYPE_ARRAY, COUNTER_SLOTS, __u32, struct icmp_budget, 0);
+TABLE(foreign_budgets, BPF_MAP_TYPE_LRU_HASH, 4096, struct foreign_budget_key, struct icmp_budget, 0);
+TABLE(asked_neighbors, BPF_MAP_TYPE_LRU_HASH, 8192, struct address_key, struct asked_neighbor, 0);
 TABLE(traces, BPF_MAP_TYPE_ARRAY, TRACE_SLOTS, __u32, struct trace_record, 0);
 
 /* Room to build an answer in, and to sum it up. The stack is too small. */
@@ -99,6 +101,7 @@ struct shared_types {
 	enum connection_state connection_state;
 	enum event_kind event_kind;
 	enum vtep_flag vtep_flag;
+	enum foreign_expense foreign_expense;
 	enum tunnel_network_flag tunnel_network_flag;
 	enum probe_kind probe_kind;
 	enum limits limits;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * arrive -> policy | flood | on to the host that has the port now | drop
+ * arrive -> policy | flood | gateway | on to the host that has the port now | drop
  *
  * What came from another host has been guarded, answered and routed there. Left to
  * do is to find its port by the destination MAC, and to learn where it came from
@@ -8,6 +8,8 @@
  */
 #pragma once
 
+#include "shared/foreign.h"
+#include "stages/answer_nd.h"
 #include "stages/switch.h"
 #include "stages/tunnel.h"
 
@@ -27,12 +29,16 @@ static __always_inline __u32 holder_of_source(const struct packet *packet)
 	return endpoint->kind == ENDPOINT_REMOTE ? endpoint->target : 0;
 }
 
-/* The address that an ARP message or a neighbor advertisement speaks for. */
+/* The address that an ARP message or a neighbor advertisement speaks for; where frames
+ * alone tell who is there, a solicitation as well. */
 static __always_inline bool load_announced(struct __sk_buff *skb, const struct packet *packet,
-					   __u8 *address)
+					   __u8 *address, bool learns_all)
 {
 	struct nd_message nd;
 
+	if (learns_all && is_ipv6(packet))
+		return load_spoken_for(skb, packet, address) && !is_no_source(address) &&
+		       !is_unspecified(address) && !is_link_local6(address);
 	if (packet->ethertype_be == BE16_ARP)
 		return load_announced_ipv4(skb, packet, address);
 	if (!is_nd(packet) || packet->icmp_type != ND_NEIGHBOR_ADVERT || packet->ttl != ND_HOP_LIMIT ||
@@ -69,7 +75,7 @@ __noinline int learn_arrived(struct __sk_buff *skb, struct packet *packet, int l
 	holder.target = holder_of_source(packet);
 	if (!holder.target)
 		return 0;
-	is_announcement = load_announced(skb, packet, key.address);
+	is_announcement = load_announced(skb, packet, key.address, learns_macs);
 	if ((learns_macs || is_announcement) && holder.target == packet->from_host)
 		learn_mac(packet, holder.target);
 	if (!is_announcement || bpf_map_lookup_elem(&addresses, &key))
@@ -77,6 +83,49 @@ __noinline int learn_arrived(struct __sk_buff *skb, struct packet *packet, int l
 	copy_mac(holder.mac, source_mac(packet));
 	bpf_map_update_elem(&learned_addresses, &key, &holder, BPF_ANY);
 	return 0;
+}
+
+/* ---- questions about routers --------------------------------------------------- */
+
+static __always_inline bool is_arp_about_router(struct __sk_buff *skb, const struct packet *packet)
+{
+	__u8 target[ADDRESS_BYTES] __attribute__((aligned(4)));
+	struct neighbor *neighbor;
+	struct arp_message arp;
+
+	if (bpf_skb_load_bytes(skb, ETHERNET_BYTES, &arp, sizeof(arp)) ||
+	    arp.operation != bpf_htons(ARP_REQUEST) || arp.protocol_type != BE16_IPV4 ||
+	    arp.hardware_bytes != MAC_BYTES || arp.protocol_bytes != 4)
+		return false;
+	map_ipv4(target, load_ipv4(arp.target_ip));
+	neighbor = find_assigned(packet->network, target);
+	return neighbor && neighbor->kind == ENDPOINT_ROUTER;
+}
+
+/* RFC 4861 6.1.1, 7.1.1 */
+static __always_inline bool is_nd_about_router(struct __sk_buff *skb, struct packet *packet)
+{
+	__u32 network = packet->network;
+	struct nd_owner owner = {};
+	struct nd_message nd;
+
+	if (!is_nd(packet) || packet->fragment || packet->ttl != ND_HOP_LIMIT || packet->icmp_code)
+		return false;
+	if (packet->icmp_type == ND_ROUTER_SOLICIT)
+		return bpf_map_lookup_elem(&ra_templates, &network);
+	if (packet->icmp_type != ND_NEIGHBOR_SOLICIT || !load_nd(skb, packet, &nd))
+		return false;
+	find_owner(packet, nd.target, &owner);
+	return owner.is_router;
+}
+
+/* Does a foreign machine ask for a router? No host has answered it yet. */
+__noinline int is_about_router(struct __sk_buff *skb, struct packet *packet)
+{
+	if (!packet)
+		return false;
+	return packet->ethertype_be == BE16_ARP ? is_arp_about_router(skb, packet) :
+						  is_nd_about_router(skb, packet);
 }
 
 /* ---- where to, where from ------------------------------------------------------ */
@@ -101,6 +150,12 @@ static __always_inline int arrive_at(struct packet *packet, const struct endpoin
 		return switch_to_port(packet);
 	case ENDPOINT_REMOTE:
 		return arrive_elsewhere(packet, endpoint->target);
+	case ENDPOINT_ROUTER:
+		if (!is_from_foreign(packet))
+			break; /* its host would have routed it */
+		packet->router = endpoint->target;
+		packet->router_network = packet->network;
+		return decide_stage(packet, STAGE_SWITCH, DECISION_SWITCH_TO_ROUTER, OUTCOME_NEXT);
 	}
 	return drop(packet, STAGE_SWITCH, DROP_UNKNOWN_MAC);
 }
@@ -110,14 +165,20 @@ static __always_inline int stage_arrive(struct __sk_buff *skb, struct packet *pa
 	struct tunnel_network *network = find_tunnel_network(packet->network);
 	const __u8 *mac = destination_mac(packet);
 	struct endpoint *endpoint;
+	bool is_foreign;
 
 	if (!network)
 		return drop(packet, STAGE_TUNNEL, DROP_UNKNOWN_VNI);
 	packet->mtu = network->mtu;
+	is_foreign = is_from_foreign(packet);
+	if (is_foreign && is_of_another(packet, packet->key.source))
+		return drop(packet, STAGE_GUARD, DROP_SOURCE_IP);
 	if (!is_from_open_port(packet))
 		learn_arrived(skb, packet, network->flags & TUNNEL_LEARN);
 	else if (!is_sent_on(packet))
 		learn_open(skb, packet, ENDPOINT_REMOTE, packet->from_host);
+	if (is_foreign && is_about_router(skb, packet))
+		return decide_stage(packet, STAGE_SWITCH, DECISION_SWITCH_TO_ROUTER, OUTCOME_NEXT);
 	if (mac[0] & 1) {
 		if (is_link_reserved(mac))
 			return drop(packet, STAGE_SWITCH, DROP_LINK_RESERVED);

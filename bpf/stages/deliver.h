@@ -90,10 +90,12 @@ struct host_flood {
 	__u32 host, network, tunnel, copies, trace, bits;
 };
 
-/* Of what is for those alone of whom only their frames tell: may the host have any? */
-static __always_inline bool may_know(const struct packet *packet, const struct vtep *vtep)
+/* Of what is for those alone of whom only their frames tell: may the host have any?
+ * Of a multicast group some member may. */
+static __always_inline bool may_know(const struct packet *packet, const struct vtep *vtep,
+				     __u32 host)
 {
-	if (!packet->is_for_foreign && !packet->is_for_open)
+	if ((!packet->is_for_foreign && !packet->is_for_open) || host >= GROUP_HOSTS)
 		return true;
 	return vtep->flags & VTEP_FOREIGN ? packet->is_for_foreign : packet->is_for_open;
 }
@@ -109,7 +111,7 @@ static long host_flood_step(__u32 index, struct host_flood *flood)
 	if (!flood->host)
 		return 1;
 	vtep = find_vtep(flood->host);
-	if (vtep && !may_know(packet, vtep)) {
+	if (vtep && !may_know(packet, vtep, flood->host)) {
 		/* it has told about all that it has */
 	} else if (vtep && fits_path(packet, vtep)) {
 		flood->copies++;
@@ -293,11 +295,11 @@ static __always_inline int deliver_arrived_copies(struct __sk_buff *skb, struct 
 	return TC_ACT_SHOT;
 }
 
-/* An ICMP error about what came from there. */
+/* An answer, or an ICMP error about what came from there. */
 static __always_inline int deliver_back_to_host(struct __sk_buff *skb, struct packet *packet,
 						__u32 host)
 {
 	struct vtep *vtep = find_vtep(host);
 
-	return vtep ? send_to_host(skb, vtep, packet->device, packet->to_network, 0) : TC_ACT_SHOT;
+	return vtep ? send_to_host(skb, vtep, packet->device, packet->network, 0) : TC_ACT_SHOT;
 }

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "shared/budget.h"
 #include "shared/checksum.h"
 #include "stages/answer_nd.h"
 #include "stages/echo.h"
@@ -14,8 +15,6 @@
 #define QUOTE4_BYTES_MAX (576 - sizeof(struct iphdr) - sizeof(struct icmp_header))
 #define QUOTE6_BYTES_MAX (1280 - sizeof(struct ipv6hdr) - sizeof(struct icmp_header))
 #define SUM_ROUNDS 3
-
-#define TOKEN_NS (1000000000ull / ICMP_PER_SECOND)
 
 struct icmp4_frame {
 	struct ethhdr ethernet;
@@ -46,30 +45,20 @@ static __always_inline bool may_report(const struct packet *packet)
 		(packet->icmp_type >= ICMP6_ECHO_REQUEST && packet->icmp_type != ND_REDIRECT));
 }
 
-/* A token bucket. Two CPUs may spend the same token now and then, which is
- * cheaper than a lock. A trace looks, but does not spend. */
-static __always_inline bool within_budget(__u32 slot, bool spend)
+/* Of two hosts the one that makes the error accounts for it. */
+static __always_inline struct icmp_budget *error_budget(const struct packet *packet)
 {
-	struct icmp_budget *budget = bpf_map_lookup_elem(&icmp_budgets, &slot);
-	__u64 now = bpf_ktime_get_ns(), tokens, refilled_at;
+	bool is_from_other_host = is_zone(packet->key.ifindex);
+	struct port *port;
+	__u32 slot;
 
-	if (!budget)
-		return false;
-	tokens = budget->tokens;
-	refilled_at = budget->refilled_at;
-	if (now > refilled_at) { /* the CPU that refilled it may be ahead */
-		__u64 earned = (now - refilled_at) / TOKEN_NS;
-
-		tokens += earned;
-		refilled_at += earned * TOKEN_NS;
-	}
-	if (!tokens)
-		return false;
-	if (spend) {
-		budget->tokens = (tokens > ICMP_BURST ? ICMP_BURST : tokens) - 1;
-		budget->refilled_at = refilled_at;
-	}
-	return true;
+	if (packet->arrived_in)
+		return foreign_budget_of(packet->from_host, FOREIGN_ERRORS);
+	port = find_port(is_from_other_host ? packet->to_ifindex : packet->key.ifindex);
+	if (!port)
+		return NULL;
+	slot = port->counter_slot;
+	return bpf_map_lookup_elem(&icmp_budgets, &slot);
 }
 
 /* Sum of bytes of the frame from offset on; any length up to 1536. */
@@ -198,15 +187,14 @@ __noinline int report_error(struct __sk_buff *skb, struct packet *packet)
 {
 	__u8 source[ADDRESS_BYTES] __attribute__((aligned(4)));
 	struct scratch *space = scratch();
-	struct port *port;
+	struct icmp_budget *budget;
 
 	if (!packet)
 		return OUTCOME_DROP;
-	/* Of two hosts the one that makes the error accounts for it. */
-	port = find_port(is_zone(packet->key.ifindex) ? packet->to_ifindex : packet->key.ifindex);
-	if (!port || !space || !may_report(packet))
+	budget = error_budget(packet);
+	if (!budget || !space || !may_report(packet))
 		return OUTCOME_DROP;
-	if (!within_budget(port->counter_slot, !packet->trace)) {
+	if (!take_token(budget, !packet->trace)) {
 		packet->decisions[STAGE_DELIVER] = DECISION_ICMP_LIMITED;
 		return OUTCOME_DROP;
 	}

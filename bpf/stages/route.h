@@ -61,6 +61,17 @@ static __always_inline struct route *find_route(const struct packet *packet, __u
 	return route && route->ip_version == (is_ipv4(packet) ? 4 : 6) ? route : NULL;
 }
 
+/* In a network with foreign members somebody may have it of whom nothing is known yet
+ * (stages/solicit.h). */
+static __always_inline int miss_neighbor(struct packet *packet, const __u8 *address)
+{
+	struct tunnel_network *network = find_tunnel_network(packet->to_network);
+
+	packet->is_for_foreign = network && network->flags & TUNNEL_LEARN;
+	copy_address(packet->wanted, address);
+	return unreachable(packet, DROP_NO_NEIGHBOR, ICMP_HOST_UNREACH, ICMP6_ADDRESS_UNREACHABLE);
+}
+
 /* Last checks of a routed packet that has found its port. */
 static __always_inline int route_to_port(struct packet *packet, const struct neighbor *neighbor,
 					 const struct route *route)
@@ -91,6 +102,7 @@ static __always_inline int route_once(struct packet *packet)
 {
 	struct route *route = find_route(packet, packet->router, packet->key.destination);
 	struct neighbor *neighbor;
+	const __u8 *address;
 
 	if (!route)
 		return unreachable(packet, DROP_NO_ROUTE, ICMP_NET_UNREACH, ICMP6_NO_ROUTE);
@@ -100,15 +112,17 @@ static __always_inline int route_once(struct packet *packet)
 	packet->to_network = route->network; /* rules about members of a group ask for it */
 	if (route->kind == ROUTE_VIA)
 		copy_address(packet->via, route->via);
-	neighbor = find_neighbor(packet, route->network,
-				 route->kind == ROUTE_VIA ? route->via : packet->key.destination);
+	address = route->kind == ROUTE_VIA ? route->via : packet->key.destination;
+	neighbor = find_neighbor(packet, route->network, address);
 	if (neighbor && !is_port(neighbor->kind) && route->kind == ROUTE_CONNECTED)
 		return serve_router(packet);
 	if (packet->ttl <= packet->hops + 1)
 		return drop_with_error(packet, STAGE_ROUTE, DROP_TTL_EXCEEDED,
 				       is_ipv4(packet) ? ICMP_TIME_EXCEEDED : ICMP6_TIME_EXCEEDED,
 				       0);
-	if (!neighbor || neighbor->kind == ENDPOINT_SERVICE)
+	if (!neighbor)
+		return miss_neighbor(packet, address);
+	if (neighbor->kind == ENDPOINT_SERVICE)
 		return unreachable(packet, DROP_NO_NEIGHBOR, ICMP_HOST_UNREACH,
 				   ICMP6_ADDRESS_UNREACHABLE);
 	packet->hops++;

@@ -97,6 +97,12 @@ REASONS: dict[str, Reason] = {
         "the packet was routed to a subnet in which nobody has the destination or next hop address",
         "check the address; `heddle show port` lists those in use",
     ),
+    "NEIGHBOR_ASKED": Reason(
+        "the packet was routed to a network with foreign members, where somebody not known yet may "
+        "have the destination or next hop address; the router has just asked for it",
+        "nothing, if it stays at the first packets; else check the address, and that the foreign "
+        "VTEP sends what is flooded and its answers to this host",
+    ),
     "BLACKHOLE": Reason(
         "a static route without a next hop discards what goes there",
         "remove the route from the router if that is not wanted",

@@ -39,7 +39,6 @@ def check_routers(context: Context) -> None:
         reach = _Reach(frozenset(connected), frozenset(own), complete)
         _check_routes(context, router, reach, (*path, "routes"))
     _warn_of_silence(context)
-    _warn_of_foreign_members(context)
 
 
 def _warn_of_silence(context: Context) -> None:
@@ -53,16 +52,6 @@ def _warn_of_silence(context: Context) -> None:
                 what = f"{subnet.cidr}: no router tells guests of this prefix ({subnet.mode})"
                 remedy = "join the network to a router, or use dhcpv6-stateful"
                 context.warn(("networks", name, "cidr", index), f"{what}; {remedy}")
-
-
-def _warn_of_foreign_members(context: Context) -> None:
-    """A router is at each host of heddle's, and at no foreign one."""
-    joined = {join.network for router in context.spec.routers.values() for join in router.networks}
-    for name, network in context.spec.networks.items():
-        if network.foreign and name in joined:
-            what = f"no router answers machines behind {', '.join(network.foreign)}"
-            remedy = "for traffic with other networks they need a router of their own"
-            context.warn(("networks", name, "foreign"), f"{what}; {remedy}")
 
 
 def _joined_networks(context: Context, router: RouterSpec, path: KeyPath) -> _Joined:

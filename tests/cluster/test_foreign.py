@@ -1,5 +1,5 @@
 """A plain Linux VXLAN device and bridge as a member of networks: as one whose
-machines are named, and as one whose machines are learned."""
+machines are named, and as one whose machines are learned. Routers are their gateways."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ networks:
     vni: {STATIC}
     cidr: 172.17.17.0/24
     foreign: {{{SWITCH}: {{macs: {{"{NAMED_MAC}": 172.17.17.9}}}}}}
-  lan: {{vni: {LEARNED}, cidr: 172.17.18.0/24, foreign: {{{SWITCH}: {{learn: true}}}}}}
+  lan:
+    vni: {LEARNED}
+    cidr: [172.17.18.0/24, "fd00:18::/64"]
+    foreign: {{{SWITCH}: {{learn: true}}}}
+  far: {{vni: 102, cidr: [172.17.19.0/24, "fd00:19::/64"]}}
+  apart: {{vni: 103, cidr: 172.17.20.0/24}}
+routers: {{main: {{networks: [web, lan, far]}}}}
 security_groups: {{open: [{{direction: from_vm}}, {{direction: to_vm}}]}}
 machines:
   w1: {{kind: container, host: h1, nics: [
@@ -34,12 +40,17 @@ machines:
     {{network: lan, address: 172.17.18.11, security_groups: [open]}}]}}
   l2: {{kind: container, host: h2, nics: [
     {{network: lan, address: 172.17.18.12, security_groups: [open]}}]}}
+  f2: {{kind: container, host: h2, nics: [
+    {{network: far, address: [172.17.19.12, "fd00:19::12"], security_groups: [open]}}]}}
+  a1: {{kind: container, host: h1, nics: [
+    {{network: apart, address: 172.17.20.11, security_groups: [open]}}]}}
 """
 # Behind the switch: namespace, network, MAC, address.
 BEHIND = {
     "named": (STATIC, NAMED_MAC, "172.17.17.9"),
     "unnamed": (LEARNED, "02:00:00:00:00:08", "172.17.18.8"),
 }
+UNNAMED6, GATEWAY6, FAR6 = "fd00:18::8", "fd00:18::1", "fd00:19::12"
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +60,11 @@ def lab() -> Iterator[Running]:
         for name, (vni, mac, address) in BEHIND.items():
             for command in _bridge(running, name, vni, mac, address):
                 running.host(SWITCH, *command.split())
+        for command in (
+            f"address add {UNNAMED6}/64 dev eth0 nodad",
+            f"route add default via {GATEWAY6}",
+        ):
+            running.host(SWITCH, *f"ip -n unnamed -6 {command}".split())
         yield running
 
 
@@ -108,6 +124,105 @@ def test_an_unnamed_machine_reaches_guests_on_every_host(lab: Running, address: 
     eventually(lambda: pings_from(lab, "unnamed", address), f"it to reach {address}")
 
 
-def test_a_strangers_network_is_not_reached(lab: Running) -> None:
-    """What is behind the switch in one network has no way into another."""
-    assert not pings_from(lab, "unnamed", "172.17.17.11")
+def test_a_network_without_a_router_is_not_reached(lab: Running) -> None:
+    """What is behind the switch has no way into another network but a router's."""
+    assert not pings_from(lab, "unnamed", "172.17.20.11")
+
+
+# ---- across routers -----------------------------------------------------------------------
+
+GATEWAYS = [
+    ("named", "172.17.17.1"),
+    ("named", "172.17.19.1"),
+    ("unnamed", "172.17.18.1"),
+    ("unnamed", GATEWAY6),
+]
+ROUTED = [
+    ("named", "172.17.18.11"),
+    ("named", "172.17.18.12"),
+    ("named", "172.17.19.12"),
+    ("named", "172.17.18.8"),  # the other machine behind the same switch
+    ("unnamed", "172.17.17.11"),
+    ("unnamed", "172.17.17.12"),
+    ("unnamed", "172.17.17.9"),
+    ("unnamed", FAR6),
+]
+
+
+def forget_neighbors(lab: Running) -> None:
+    """The machines behind the switch, and the switch itself."""
+    for name in BEHIND:
+        lab.host(SWITCH, "ip", "-n", name, "neigh", "flush", "all")
+
+
+@pytest.mark.parametrize(("machine", "gateway"), GATEWAYS)
+def test_the_gateway_answers(lab: Running, machine: str, gateway: str) -> None:
+    forget_neighbors(lab)
+    eventually(lambda: pings_from(lab, machine, gateway), f"{gateway} to answer")
+
+
+@pytest.mark.parametrize(("machine", "address"), ROUTED)
+def test_a_machine_reaches_other_networks(lab: Running, machine: str, address: str) -> None:
+    forget_neighbors(lab)
+    eventually(lambda: pings_from(lab, machine, address), f"{machine} to reach {address}")
+
+
+@pytest.mark.parametrize("guest", ["h1/l1", "h2/l2", "h2/f2"])
+def test_guests_reach_a_named_machine(lab: Running, guest: str) -> None:
+    """Nobody has to ask for it."""
+    with captured(lab, guest.partition("/")[0]) as capture:
+        eventually(lambda: lab.pings(guest, "172.17.17.9"), f"{guest} to reach it")
+    requests = [e for e in capture.inner(ICMP) if e.inner[ICMP].type == 8]
+    assert {(e.outer.dst, e.vni, e.inner.dst, e.inner.ttl) for e in requests} == {
+        (VTEP, STATIC, NAMED_MAC, 63)
+    }
+
+
+@pytest.mark.parametrize(("guest", "address"), [("h1/w1", "172.17.18.8"), ("h2/f2", UNNAMED6)])
+def test_guests_reach_an_unnamed_machine_that_was_never_heard(
+    lab: Running, guest: str, address: str
+) -> None:
+    """The router asks for it, and says that nobody is there when nobody answers."""
+    nobody = address.replace("8.8", "8.99").replace("::8", "::99")
+    answer = lab.exec(guest, "ping", "-c", "6", "-W", "1", nobody, check=False).stdout
+    assert "nreachable" in answer, answer
+    eventually(lambda: lab.pings(guest, address), f"{guest} to reach it")
+    host = guest.partition("/")[0]
+    drops = lab.host(host, "heddle", "drops", "--json").stdout
+    assert "NEIGHBOR_ASKED" in drops
+
+
+@pytest.mark.parametrize(
+    ("machine", "server", "address"),
+    [("named", "h1/l1", "172.17.18.11"), ("unnamed", "h2/f2", FAR6)],
+)
+def test_tcp_from_a_machine(lab: Running, machine: str, server: str, address: str) -> None:
+    lab.exec(server, "iperf3", "--server", "--daemon", "--one-off")
+    client = ["ip", "netns", "exec", machine, "iperf3", "--client", address, "--time", "1"]
+    assert "receiver" in lab.host(SWITCH, *client).stdout
+
+
+@pytest.mark.parametrize(
+    ("guest", "machine", "address"),
+    [
+        ("h1/l1", "named", "172.17.17.9"),
+        ("h2/f2", "unnamed", "172.17.18.7"),
+        ("h2/f2", "unnamed", "fd00:18::7"),
+    ],
+)
+def test_tcp_from_a_guest(lab: Running, guest: str, machine: str, address: str) -> None:
+    """Of unnamed ones to an address that was never heard of before: with a packet whose
+    checksum is left to the device the router asks for it."""
+    if machine == "unnamed":
+        add = f"ip -n unnamed address add {address}/{64 if ':' in address else 24} dev eth0"
+        lab.host(SWITCH, *add.split(), *(["nodad"] if ":" in address else []))
+    serve = ["iperf3", "--server", "--daemon", "--one-off"]
+    lab.host(SWITCH, "ip", "netns", "exec", machine, *serve)
+    client = ["iperf3", "--client", address, "--time", "1"]
+    assert "receiver" in lab.exec(guest, *client).stdout
+
+
+def test_a_trace_says_that_it_goes_to_the_switch(lab: Running) -> None:
+    eventually(lambda: lab.pings("h1/w1", "172.17.18.8"), "the machine to be known")
+    told = lab.host("h1", "heddle", "trace", "w1", "172.17.18.8").stdout
+    assert VTEP in told, told

@@ -35,6 +35,7 @@ TC_ACT_SHOT, TC_ACT_REDIRECT = 2, 7
 DATA = (
     *("flows", "fragments", "drops", "learned_addresses", "learned_macs", "seen_ways"),
     *("open_addresses", "open_macs", "open_slots", "open_counts"),
+    *("foreign_budgets", "asked_neighbors"),
 )
 BY_SLOT = ("counters", "icmp_budgets", "paces", "usage")
 SLOTS = 16  # counter slots that the world uses

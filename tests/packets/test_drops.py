@@ -138,6 +138,12 @@ def with_used_up_floods(world: World) -> None:
     use_up(world, WEB1.slot, "flood")
 
 
+def with_foreign_members(world: World) -> None:
+    """Somebody behind one of them may have what nobody else has."""
+    flags = world.datapath.abi.bits("tunnel_network_flag", ["TUNNEL_LEARN"])
+    world.put("tunnel_networks", DB.vni, {"mtu": DB.mtu, "flags": flags})
+
+
 def tcp(flags: str) -> Packet:
     ip = IP(src=WEB1.ipv4, dst=WEB2.ipv4)
     return Ether(src=WEB1.mac, dst=WEB2.mac) / ip / TCP(sport=7, dport=8, flags=flags)
@@ -182,6 +188,9 @@ CASES = {
     "DROP_LINK_RESERVED": Case(to_web2(mac="01:80:c2:00:00:02"), "STAGE_SWITCH"),
     "DROP_NO_ROUTE": Case(to_router(WEB1, MAIN_WEB, "8.8.8.8"), "STAGE_ROUTE", told=True),
     "DROP_NO_NEIGHBOR": Case(to_router(WEB1, MAIN_WEB, "fd00:db::99"), "STAGE_ROUTE", told=True),
+    "DROP_NEIGHBOR_ASKED": Case(
+        to_router(WEB1, MAIN_WEB, "192.168.0.99"), "STAGE_ROUTE", change=with_foreign_members
+    ),
     "DROP_BLACKHOLE": Case(to_router(WEB1, MAIN_WEB, "10.9.66.1"), "STAGE_ROUTE"),
     "DROP_TTL_EXCEEDED": Case(
         to_router(WEB1, MAIN_WEB, "192.168.0.2", ttl=1), "STAGE_ROUTE", told=True

@@ -12,7 +12,7 @@ from packet_tunnel import NEAR, UDP_PORT, WEB8, Host, Tunnel, put_network, put_v
 from packet_world import WEB, WEB1
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
-from test_pairs import BROADCAST
+from test_pairs import BROADCAST, arp
 from test_tunnel_send import flood
 
 GROUPS = {4: "239.1.1.1", 6: "ff18::1:1"}
@@ -42,6 +42,16 @@ def test_one_envelope_for_all(tunnel: Tunnel, group: Host) -> None:
     tunnel.carries(group, WEB.vni, flood())
     assert tunnel.read_all() == []
     assert tunnel.board.devices["web2"].read() == bytes(flood())
+
+
+@pytest.mark.usefixtures("route")
+def test_questions_for_foreign_members(tunnel: Tunnel, group: Host) -> None:
+    """They are in the group, which is all that is known of where they are."""
+    first = tunnel.board.devices["web1"].ifindex
+    put_network(tunnel.board.world, WEB, (group,), first, "TUNNEL_LEARN")
+    tunnel.from_vm(arp(WEB1.mac, WEB1.ipv4, "172.17.17.50"))
+    tunnel.carries(group, WEB.vni, arp(WEB1.mac, WEB1.ipv4, "172.17.17.50"))
+    assert tunnel.board.devices["web2"].read_all() == []
 
 
 def test_what_comes_for_the_group(tunnel: Tunnel) -> None:

@@ -338,20 +338,6 @@ def test_networks_without_a_router_and_slaac_get_a_warning(load: LoadText) -> No
     )
 
 
-def test_routers_do_not_serve_foreign_machines_which_is_told(load: LoadText) -> None:
-    topology = load(
-        "version: 1\nhosts: {sw1: {foreign: true, vtep: 192.0.2.9}}\nnetworks:\n"
-        "  web: {cidr: 10.0.0.0/24, foreign: {sw1: {learn: true}}}\n"
-        "  alone: {cidr: 10.1.0.0/24, foreign: {sw1: {learn: true}}}\n"
-        "routers: {main: {networks: [web]}}\n"
-    )
-    (warning,) = topology.warnings
-    assert warning.endswith(
-        "net.yaml:4: network web, foreign: no router answers machines behind sw1; "
-        "for traffic with other networks they need a router of their own"
-    )
-
-
 def test_keys_without_effect_on_a_container_get_a_warning(load: LoadText) -> None:
     topology = load("version: 1\nmachines:\n  c0: {kind: container, memory: 1G}\n")
     (warning,) = topology.warnings
