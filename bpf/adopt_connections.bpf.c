@@ -98,6 +98,7 @@ __noinline int adopt(struct __sk_buff *skb, __u32 offset)
 	fill_flow(&room->fresh, &room->record, payer ? payer->counter_slot : 0);
 	if (is_over(&room->fresh, packet, now))
 		return 1;
+	end_opener(&packet->key, &packet->other); /* it has changed since it was made */
 	if (put_connection(packet, &room->fresh, now))
 		return 0;
 	if (room->record.role == FLOW_OPENER)

@@ -268,22 +268,34 @@ static __always_inline __u64 adapted(__u64 timeout, const struct flow *connectio
 	return timeout / (limit / 2) * (limit - used) + TIMEOUT_MIN_NS;
 }
 
-/* Remove both entries. Without a connection that of the other direction is
- * none of ours: it is counted for its own sender. */
-static __always_inline void end_connection(struct flow_key *opener, struct flow_key *other)
+/* Remove the reply's entry, if it belongs to that opener. */
+static __always_inline void end_reply(const struct flow_key *opener, struct flow_key *other)
 {
-	struct flow *connection = bpf_map_lookup_elem(&flows, opener);
 	struct flow *reply = bpf_map_lookup_elem(&flows, other);
-	__u32 ifindex = payer_of(opener->ifindex, other->ifindex), slot;
 
 	if (reply && reply->role == FLOW_REPLY && reply->other_ifindex == opener->ifindex)
 		bpf_map_delete_elem(&flows, other);
+}
+
+/* Remove the opener's entry. Without a connection that of the other direction is
+ * none of ours: it is counted for its own sender. */
+static __always_inline void end_opener(struct flow_key *opener, const struct flow_key *other)
+{
+	struct flow *connection = bpf_map_lookup_elem(&flows, opener);
+	__u32 slot;
+
 	if (!connection || connection->role == FLOW_REPLY ||
 	    connection->other_ifindex != other->ifindex)
 		return;
 	slot = connection->from_slot;
 	if (!bpf_map_delete_elem(&flows, opener))
-		count_ended(ifindex, slot);
+		count_ended(payer_of(opener->ifindex, other->ifindex), slot);
+}
+
+static __always_inline void end_connection(struct flow_key *opener, struct flow_key *other)
+{
+	end_reply(opener, other);
+	end_opener(opener, other);
 }
 
 /* When nothing more is heard, the connection ends at this time. */

@@ -12,23 +12,37 @@
 /* No epoch has this number: the first packet asks the rules. */
 #define EPOCH_NEVER 0xffffffff
 
-/* Make an entry in place of whatever is in the way, which seldom is anything. */
+/* Make an entry in place of whatever is in the way, which seldom is anything. The
+ * reply's entry is replaced, so that at no time there is none: a reply that passes by
+ * could not open one. Returns -EEXIST when another CPU has made the same opener. */
 static __always_inline int put_entry(struct flow_key *key, struct flow_key *room,
 				     const struct flow *entry)
 {
 	int error = bpf_map_update_elem(&flows, key, entry, BPF_NOEXIST);
 	struct flow *old;
+	__u32 before;
+	__u8 role;
 
 	if (error != -EEXIST)
 		return error;
 	old = bpf_map_lookup_elem(&flows, key);
-	if (old) {
-		reverse_key(room, key, old->other_ifindex);
-		if (old->role == FLOW_REPLY)
-			end_connection(room, key);
-		else
-			end_connection(key, room);
+	if (!old)
+		return bpf_map_update_elem(&flows, key, entry, BPF_NOEXIST);
+	before = old->other_ifindex;
+	role = old->role;
+	if (role == entry->role && before == entry->other_ifindex && role != FLOW_REPLY)
+		return -EEXIST;
+	reverse_key(room, key, before);
+	if (role == FLOW_REPLY && entry->role == FLOW_REPLY) {
+		error = bpf_map_update_elem(&flows, key, entry, BPF_ANY);
+		if (!error && before != entry->other_ifindex)
+			end_opener(room, key);
+		return error;
 	}
+	if (role == FLOW_REPLY)
+		end_connection(room, key);
+	else
+		end_connection(key, room);
 	return bpf_map_update_elem(&flows, key, entry, BPF_NOEXIST);
 }
 
@@ -36,11 +50,12 @@ static __always_inline int put_entry(struct flow_key *key, struct flow_key *room
 static __always_inline int put_opener(struct packet *packet, struct flow *fresh, __u64 now)
 {
 	__u32 payer = payer_of(packet->key.ifindex, fresh->other_ifindex);
+	int error = put_entry(&packet->key, &packet->other, fresh);
 	struct flow *connection;
 	__u64 ns;
 
-	if (put_entry(&packet->key, &packet->other, fresh))
-		return -1;
+	if (error)
+		return error == -EEXIST ? 0 : -1;
 	count_opened(payer, fresh->from_slot);
 	connection = bpf_map_lookup_elem(&flows, &packet->key);
 	if (!connection)
@@ -184,6 +199,16 @@ static __always_inline struct flow *connection_of(struct packet *packet, struct 
 	return connection && connection->role == FLOW_OPENER ? connection : NULL;
 }
 
+/* The same when another CPU may replace the entry just now: what was found is gone. */
+static __always_inline struct flow *find_connection(struct packet *packet, struct flow *flow)
+{
+	struct flow *connection = connection_of(packet, flow);
+
+	if (connection || !flow)
+		return connection;
+	return connection_of(packet, bpf_map_lookup_elem(&flows, &packet->key));
+}
+
 static __always_inline void forget(struct packet *packet)
 {
 	if (packet->trace)
@@ -211,11 +236,12 @@ static __always_inline bool is_current(const struct flow *connection, const stru
 
 /* ---- connections of VMs that move ---------------------------------------------- */
 
-/* Make the connection anew between other ends; its state and its age stay. Leaves
- * the opener's key in the packet. */
+/* Make the connection anew between other ends; its state and its age stay. The end
+ * that has not moved keeps the key of its entry: that of a reply is never away. */
 static __always_inline void move_ends(struct packet *packet, struct flow *connection,
 				      __u32 opener, __u32 other)
 {
+	__u32 opener_before = packet->opener.ifindex, other_before = connection->other_ifindex;
 	struct port *payer = find_port(payer_of(opener, other));
 	struct scratch *space = scratch();
 	struct flow *fresh;
@@ -230,10 +256,13 @@ static __always_inline void move_ends(struct packet *packet, struct flow *connec
 	fresh->other_ifindex = other;
 	fresh->policy_epoch = EPOCH_NEVER;
 	packet->key = packet->opener;
-	reverse_key(&packet->other, &packet->key, connection->other_ifindex);
-	end_connection(&packet->key, &packet->other);
+	reverse_key(&packet->other, &packet->key, other_before);
+	end_opener(&packet->key, &packet->other);
 	packet->key.ifindex = opener;
 	put_connection(packet, fresh, bpf_ktime_get_ns());
+	packet->key.ifindex = opener_before;
+	reverse_key(&packet->other, &packet->key, other_before);
+	end_reply(&packet->key, &packet->other); /* unless the new one has taken its place */
 }
 
 /* Did an end of a connection leave that place because its VM is on its way? */
@@ -396,7 +425,7 @@ __noinline int judge_tracked(void)
 		follow_ends();
 		flow = bpf_map_lookup_elem(&flows, &packet->key);
 	}
-	connection = connection_of(packet, flow);
+	connection = find_connection(packet, flow);
 	if (!connection)
 		return judge_first(packet, false);
 	epoch = opener_epoch(packet);

@@ -212,6 +212,28 @@ def test_two_that_ask_at_once_have_one_connection(board: Switchboard, version: i
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_an_answer_s_entry_without_its_connection_is_in_nobodys_way(
+    strict: Switchboard, version: int
+) -> None:
+    """As two CPUs could leave it that opened, or moved, one connection at once."""
+    question, answer = (
+        between(WEB1, DB1, version, ping(version)),
+        between(DB1, WEB1, version, pong(version)),
+    )
+    assert talk(strict, question, WEB1, DB1) == "ALLOWED"
+    flows = strict.datapath.table("flows")
+    web1 = strict.devices["web1"].ifindex.to_bytes(4, "little")
+    assert flows.delete_many([key for key, _ in flows.items() if key.startswith(web1)]) == 1
+    strict.world.put("total_usage", 0, {"connections": 0})
+    strict.world.put("usage", WEB1.slot, {"connections": 0, "ifindex": 0})
+    for _ in range(2):
+        assert talk(strict, question, WEB1, DB1) == "ALLOWED"
+        assert talk(strict, answer, DB1, WEB1) == "REPLY"
+    assert strict.connection().state == "ASSURED"
+    assert (strict.usage(WEB1.slot), strict.total_usage(), len(strict.flows())) == (1, 1, 2)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_answers_come_from_the_port_that_was_asked(strict: Switchboard, version: int) -> None:
     """web3, which nobody guards, sends in web2's name."""
     question = switched(WEB1, WEB2, version)

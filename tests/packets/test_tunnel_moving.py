@@ -7,6 +7,12 @@ of a connection or not at all. The other host is NEAR.
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+from collections.abc import Callable, Iterator
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Barrier
+
 import pytest
 from packet_rules import RECEIVES, SENDS, anything, write_group
 from packet_shapes import forwarded, switched, to_router
@@ -17,7 +23,8 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
 from heddle.datapath.moving import Arrival, Departure, End
-from tests.packets.conftest import TC_ACT_SHOT, Switchboard
+from heddle.datapath.testrun import run
+from tests.packets.conftest import TC_ACT_REDIRECT, TC_ACT_SHOT, Switchboard
 
 VERSIONS = (4, 6)
 BROADCAST = "ff:ff:ff:ff:ff:ff"
@@ -293,3 +300,76 @@ def test_another_port_with_its_address_is_another(tunnel: Tunnel) -> None:
     board.run("web1", between(WEB1, DB1, 4, udp(40000, 53)))
     tunnel.write(NEAR, WEB.vni, arriving(DB1, WEB1, 4, udp(54, 40000)))
     assert board.drop_count("web1", "DROP_POLICY_TO_VM")["packets"] == 1
+
+
+# ---- two CPUs at once -----------------------------------------------------------------------
+
+ROUNDS, FRAMES = 500, 30
+
+
+def send_many(
+    program: int, ifindex: int, frame: bytes, turn: Barrier, lost: Synchronized[int]
+) -> None:
+    """In a process of its own: in each turn the same frame as fast as can be."""
+    while True:
+        turn.wait()
+        if lost.value < 0:
+            return
+        for _ in range(FRAMES):
+            if run(program, frame, ifindex=ifindex).verdict != TC_ACT_REDIRECT:
+                with lost.get_lock():
+                    lost.value += 1
+        turn.wait()
+
+
+@contextlib.contextmanager
+def senders(board: Switchboard, *frames: tuple[Nic, bytes]) -> Iterator[Callable[[], int]]:
+    """What is called lets all send at once, and tells how many frames were dropped."""
+    processes = multiprocessing.get_context("fork")
+    turn, lost = processes.Barrier(len(frames) + 1, timeout=60), processes.Value("i", 0)
+    for nic, frame in frames:
+        argv = (board.datapath.from_vm.fd, board.devices[nic.name].ifindex, frame, turn, lost)
+        processes.Process(target=send_many, args=argv, daemon=True).start()
+
+    def go() -> int:
+        lost.value = 0
+        turn.wait()
+        turn.wait()
+        return lost.value
+
+    yield go
+    lost.value = -1
+    turn.wait()
+
+
+def test_both_ends_notice_at_once_that_one_has_come(tunnel: Tunnel) -> None:
+    """db1 asks web1, which comes to its host, while both send: whoever is faster, nothing
+    is lost, and there is one whole connection."""
+    board = tunnel.board
+    write_group(board.world, SENDS, [r for r in anything() if r.direction == "FROM_VM"])
+    write_group(board.world, RECEIVES, [r for r in anything() if r.direction == "TO_VM"])
+    mark(board, DB1, group=SENDS)
+    mark(board, WEB1, group=RECEIVES)
+    question, answer = (
+        bytes(between(DB1, WEB1, 4, udp())),
+        bytes(between(WEB1, DB1, 4, udp(53, 40000))),
+    )
+    board.run("db1", question)
+    board.run("web1", answer)
+    web1, flows = board.devices["web1"].ifindex, board.datapath.table("flows")
+    records = Departure(board.datapath, [End(web1, 0)]).bulk()
+    arrival = Arrival(board.datapath, [End(web1, board.world.value("TUNNEL_ZONE") | WEB.vni)])
+    with contextlib.closing(arrival), senders(board, (DB1, question), (WEB1, answer)) as go:
+        for _ in range(ROUNDS):
+            flows.delete_many(key for key, _ in list(flows.items()))
+            board.world.put("total_usage", 0, {"connections": 0})
+            mark(board, WEB1, "PORT_STANDBY", group=RECEIVES)
+            board.run("db1", question)
+            arrival.adopt(records, keep_seconds=60)
+            assert go() == 0, board.rows("drops")
+            connection = board.connection()
+            assert (connection.from_ifindex, connection.to_ifindex) == (
+                board.devices["db1"].ifindex,
+                web1,
+            )
+            assert (len(board.flows()), board.total_usage()) == (2, 1)
