@@ -72,6 +72,7 @@ class KernelWork:
         and of machines on their way, and make the kernel match."""
 
         def job() -> Result:
+            self._applier.begin()
             self._compiler = Compiler(self._host, self._limits)
             stored = (
                 (kind, name, value)
@@ -79,7 +80,7 @@ class KernelWork:
                 for name, value in objects.items()
             )
             known = ((fact.kind, fact.id, fact) for fact in facts)
-            delta = self._compiler.update(chain(stored, known))
+            delta = self._compiler.update(chain(stored, known), self._applier.foresee)
             return delta, self._applier.synchronize(self._compiler.state)
 
         return await self._run(job)
@@ -88,7 +89,8 @@ class KernelWork:
         """Carry one transaction of intent into the kernel."""
 
         def job() -> Result:
-            delta = self._compiler.update((c.kind, c.id, c.value) for c in changes)
+            changed = ((c.kind, c.id, c.value) for c in changes)
+            delta = self._compiler.update(changed, self._applier.foresee)
             return delta, self._applier.apply(delta)
 
         return await self._run(job)

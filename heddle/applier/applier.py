@@ -21,7 +21,7 @@ from heddle.applier.report import Action, Report
 from heddle.applier.rows import Rows
 from heddle.applier.shaper import Shaper
 from heddle.applier.tunnel import TunnelEnd
-from heddle.compiler.state import TABLE_ORDER, HostDelta, HostState, RowKey
+from heddle.compiler.state import TABLE_ORDER, HostDelta, HostState, Link, RowKey
 from heddle.errors import KernelError
 from heddle.intent.names import TUNNEL
 
@@ -59,6 +59,7 @@ class Applier:
         self._epochs = Epochs(self._kernel)
         self._shaper = Shaper(self._kernel, self._links.indexes, self._rows.slot_of, self._capacity)
         self._tunnel = TunnelEnd(self._kernel, self._links.indexes)
+        self._has_begun = False
 
     @property
     def pending(self) -> dict[str, str]:
@@ -73,10 +74,25 @@ class Applier:
 
     # ---- the three ways to be called -------------------------------------
 
+    def begin(self) -> None:
+        """Forget all, and look at the links, before it is known what is wanted: what
+        is foreseen is begun with until ``synchronize`` follows. KernelError when
+        they can't be read."""
+        self._reset()
+        self._links.look()
+        self._has_begun = True
+
+    def foresee(self, link: Link) -> None:
+        """The next ``synchronize`` or ``apply`` will want this link. Of many that
+        are not there TAPs are made at once, which goes on meanwhile."""
+        self._links.foresee(link)
+
     def synchronize(self, state: HostState) -> Report:
         """Read everything, and make it match a whole state. What bears our mark
         and is not wanted is removed. KernelError when the kernel can't be read."""
-        self._reset()
+        if not self._has_begun:
+            self.begin()
+        self._has_begun = False
         self._namespaces = set(state.namespaces)
         self._links.wanted.update(state.links)
         self._shaper.want(state.links)
@@ -155,7 +171,7 @@ class Applier:
         tunnel_is_new, tunnel_moved = self._tunnel.place(report)
         if self._shaper.place(report) or tunnel_moved or placement.moved:
             work.tables |= self._rows.device_tables()
-        waiting = self._rows.affected([*placement.new, *([TUNNEL] if tunnel_is_new else [])])
+        waiting = self._rows.affected([*placement.found, *([TUNNEL] if tunnel_is_new else [])])
         plans = self._rows.plan(work.rows | waiting, work.tables)
         slots = self._stale(work, bool(plans), bool(work.tables or waiting))
         self._shaper.write(report)

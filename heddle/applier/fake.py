@@ -127,6 +127,7 @@ class FakeKernel:
     reads: list[str] = field(default_factory=list)
     die_at: int | None = None  # the number of the step at which to die
     refuse: Callable[[str], bool] = lambda step: False
+    overrun: bool = False  # too much changes to be told, until the next look
     _altered: set[int] = field(default_factory=set)
     _last_index: int = 1
 
@@ -177,7 +178,8 @@ class FakeKernel:
 
     def altered(self) -> set[int] | None:
         altered, self._altered = self._altered, set()
-        return altered
+        overrun, self.overrun = self.overrun, False
+        return None if overrun else altered
 
     def alter(self, name: str, /, **changes: Any) -> None:  # noqa: ANN401  # fields of FakeLink
         """What somebody else does to a link."""
@@ -196,6 +198,9 @@ class FakeKernel:
     def add_foreign(self, name: str) -> FakeLink:
         """A link that is not ours."""
         return self._new(name)
+
+    def foresee_link(self, link: Link) -> None:
+        """Nothing is gained by beginning early in memory."""
 
     def make_links(self, links: Sequence[Link]) -> Made:
         made = Made({}, {})

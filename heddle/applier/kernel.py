@@ -136,6 +136,10 @@ class Kernel(Protocol):
         our own changes included; None when there were too many to tell."""
         ...
 
+    def foresee_link(self, link: Link) -> None:
+        """``make_links`` is going to be asked for this TAP, and may begin with it."""
+        ...
+
     def make_links(self, links: Sequence[Link]) -> Made:
         """Make links with mark, MTU and filter, not yet up. A link of the name
         that is not ours is a failure."""

@@ -21,11 +21,12 @@ from heddle.applier.kernel import (
     TunnelFact,
 )
 from heddle.applier.links import LinkInfo
-from heddle.applier.making import LinkMaker, silence
+from heddle.applier.making import LinkMaker
 from heddle.applier.netlink import Netlink, Request
 from heddle.applier.notifications import Notifications
 from heddle.applier.shaping import Allowance
 from heddle.applier.shaping_kernel import Bandwidth, is_of_pair
+from heddle.applier.taps import silence
 from heddle.applier.tunnel_kernel import TunnelDevice
 from heddle.applier.tunnel_messages import is_tunnel
 from heddle.compiler.state import Link, Tunnel
@@ -76,6 +77,7 @@ class LinuxKernel:
     # ---- links: reading --------------------------------------------------
 
     def links(self) -> dict[str, LinkFact]:
+        self._maker.conclude()
         ours = self._ours()
         if any(links.is_doomed(info) for info in ours):  # a removal that was cut short
             self._netlink.batch([links.delete_doomed()])
@@ -138,6 +140,9 @@ class LinuxKernel:
 
     # ---- links: changing -------------------------------------------------
 
+    def foresee_link(self, link: Link) -> None:
+        self._maker.foresee(link)
+
     def make_links(self, links: Sequence[Link]) -> Made:
         return self._maker.make(links)
 
@@ -153,7 +158,8 @@ class LinuxKernel:
                 failures.setdefault(name, f"link {name}: {error.strerror}")
         for index, link, aspects in fixes:
             if Aspect.MTU in aspects:
-                reason = silence(link) or self._fix_peer_mtu(index, link)
+                error = silence(link.name)
+                reason = error.strerror if error else self._fix_peer_mtu(index, link)
                 if reason:
                     failures.setdefault(link.name, f"link {link.name}: {reason}")
         return unlimited | failures

@@ -5,25 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import resource
-import socket
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from heddle.applier import filters, links, namespaces, tap
+from heddle.applier import links, namespaces
+from heddle.applier.ahead import Ahead
 from heddle.applier.guard import Guard
 from heddle.applier.kernel import Made
 from heddle.applier.netlink import Netlink, Request
-from heddle.applier.sysctl import disable_ipv6
+from heddle.applier.taps import LOT, Furnisher, Tap, close_all
 from heddle.compiler.state import Link
 from heddle.errors import KernelError
-
-# Links made in one go, each of which has a descriptor open meanwhile: well
-# below the usual limit of 1024, and enough to spread the cost of system calls.
-_AT_ONCE = 256
-_DESCRIPTORS_FOR_OTHERS = 512
-
-_New = list[tuple[Link, int]]  # links that are there, with their ifindexes
 
 
 class LinkMaker:
@@ -32,28 +23,61 @@ class LinkMaker:
     def __init__(self, netlink: Netlink, guard: Guard) -> None:
         self._netlink = netlink
         self._guard = guard
-        self._control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        self._closing: threading.Thread | None = None
+        self._furnisher = Furnisher(netlink, guard.block)
+        self._ahead = Ahead(guard.block)
 
     def close(self) -> None:
-        self.settle()
-        self._control.close()
+        self.conclude()
+        self._furnisher.close()
+
+    def foresee(self, link: Link) -> None:
+        """A TAP that ``make`` is going to be asked for; many are begun at once."""
+        self._ahead.foresee(_tap_of(link))
 
     def make(self, wanted: Sequence[Link]) -> Made:
         """Make links; many TAPs can be opened by others only after ``settle``."""
-        self.settle()
         made = Made({}, {})
-        self._make_all_taps([link for link in wanted if not link.is_veth], made)
+        taps = {link.name: _tap_of(link) for link in wanted if not link.is_veth}
+        self._take_over(self._ahead.collect(), taps, made)
+        left = [tap for name, tap in taps.items() if name not in made.indexes]
+        self._netlink.batch([links.delete(index) for index in self._left_behind(left)])
+        self._make_taps(left, made)
         for part in _portions([link for link in wanted if link.is_veth]):
             self._make_veths(part, made)
         self._set_guard(made)
         return made
 
+    def conclude(self) -> None:
+        """Wait for what was foreseen, and leave it as it is."""
+        self._ahead.collect()
+        self.settle()
+
     def settle(self) -> None:
-        """Wait until the descriptors of new TAPs are closed."""
-        if self._closing is not None:
-            self._closing.join()
-            self._closing = None
+        """Wait until others can open all that was made."""
+        self._ahead.settle()
+
+    def _take_over(self, begun: Mapping[Tap, int], wanted: Mapping[str, Tap], made: Made) -> None:
+        """Use what was made ahead as foreseen; what was not made is tried again by
+        the caller, who tells why it fails."""
+        useless: list[int] = []
+        for tap, index in begun.items():
+            if index and wanted.get(tap.name) == tap:
+                made.indexes[tap.name] = index
+            elif index:
+                useless.append(index)
+        self._netlink.batch([links.delete(index) for index in useless])
+
+    def _left_behind(self, taps: Iterable[Tap]) -> Iterator[int]:
+        """ifindexes of those that are there, and nobody told us: made by a process
+        that was killed, or that outlived the agent which it worked for."""
+        for tap in taps:
+            try:
+                index = self._furnisher.index_of(tap.name)
+            except OSError:
+                continue
+            body = self._netlink.read([links.get(index)])[0]
+            if isinstance(body, bytes) and links.parse(body).alias == tap.alias:
+                yield index
 
     def _set_guard(self, made: Made) -> None:
         """One filter for all that were made; without it they do not stay. After
@@ -62,46 +86,15 @@ class LinkMaker:
         error = self._guard.ensure() if made.indexes else None
         if error is not None:
             self._netlink.batch([links.delete(index) for index in made.indexes.values()])
-            made.failures |= {name: f"link {name}: {error.strerror}" for name in made.indexes}
+            made.failures.update({name: f"link {name}: {error.strerror}" for name in made.indexes})
             made.indexes.clear()
 
-    def _make_all_taps(self, wanted: Sequence[Link], made: Made) -> None:
-        """To close a TAP is to wait for an RCU grace period. When they are many
-        a thread does it, while the caller goes on to pack and write rows."""
-        room = _room_for_descriptors() if len(wanted) > _AT_ONCE else 0
-        opened: list[int] = []
-        try:
-            for part in _portions(wanted):
-                opened += self._make_taps(part, made)
-                if len(opened) + _AT_ONCE > room:
-                    _close_all(opened)
-                    opened = []
-        finally:
-            if opened:
-                self._closing = threading.Thread(target=_close_all, args=(opened,), name="taps")
-                self._closing.start()
-
-    def _make_taps(self, wanted: Sequence[Link], made: Made) -> list[int]:
-        """TAPs are kept only when they bear our mark: dying before leaves nothing.
-        Returns descriptors to be closed."""
-        with contextlib.ExitStack() as opened:
-            new: _New = []
-            descriptors: dict[str, int] = {}
-            for link in wanted:
-                try:
-                    descriptor = tap.create(link.name, multiqueue=link.multiqueue)
-                except OSError as error:
-                    made.failures[link.name] = _cannot_make(link, error)
-                    continue
-                opened.callback(os.close, descriptor)
-                descriptors[link.name] = descriptor
-                new.append((link, self._index_of(link)))
-            self._furnish(new, made)
-            for link, _ in new:
-                if link.name in made.indexes:
-                    tap.keep(descriptors[link.name])
-            opened.pop_all()
-            return list(descriptors.values())
+    def _make_taps(self, wanted: Sequence[Tap], made: Made) -> None:
+        for start in range(0, len(wanted), LOT):
+            lot = self._furnisher.make_taps(wanted[start : start + LOT])
+            close_all(lot.descriptors)
+            made.indexes.update(lot.indexes)
+            made.failures.update({n: _cannot_make(n, e) for n, e in lot.failures.items()})
 
     def _make_veths(self, wanted: Sequence[Link], made: Made) -> None:
         with contextlib.ExitStack() as opened:
@@ -115,68 +108,25 @@ class LinkMaker:
                 opened.callback(os.close, namespace)
                 requests.append((link, _veth(link, namespace)))
             refusals = self._netlink.batch([request for _, request in requests])
-        new: _New = []
+        new: list[tuple[Link, int]] = []
         for (link, _), refusal in zip(requests, refusals, strict=True):
             if refusal is None:
-                new.append((link, self._index_of(link)))
+                new.append((link, self._furnisher.index_of(link.name)))
             else:
-                made.failures[link.name] = _cannot_make(link, refusal)
-        self._furnish(new, made)
-        self._netlink.batch([links.delete(i) for link, i in new if link.name in made.failures])
-
-    def _furnish(self, new: _New, made: Made) -> None:
-        """Mark new links and give them their qdiscs."""
-        taps = [(link, index) for link, index in new if not link.is_veth]
-        batch = self._netlink.batch
-        steps = (
-            (new, batch([links.adopt(index, link.alias, link.mtu) for link, index in new])),
-            (taps, batch([filters.remove_queue(index) for _, index in taps])),
-            (new, self._guard.bind([index for _, index in new])),
-        )
-        for concerned, errors in steps:
-            for (link, _), error in zip(concerned, errors, strict=True):
-                if error is not None:
-                    made.failures.setdefault(link.name, f"link {link.name}: {error.strerror}")
-        for link, index in new:
-            self._conclude(link, index, made)
-
-    def _conclude(self, link: Link, index: int, made: Made) -> None:
-        if link.name in made.failures:
-            return
-        reason = silence(link)
-        if reason is None:
-            made.indexes[link.name] = index
-        else:
-            made.failures[link.name] = f"link {link.name}: {reason}"
-
-    def _index_of(self, link: Link) -> int:
-        return tap.index_of(link.name, self._control)
+                made.failures[link.name] = _cannot_make(link.name, refusal, _peer_of(link))
+        failures = self._furnisher.furnish(new, have_queues=False)
+        made.failures.update({n: f"link {n}: {e.strerror}" for n, e in failures.items()})
+        made.indexes.update({link.name: i for link, i in new if link.name not in failures})
+        self._netlink.batch([links.delete(i) for link, i in new if link.name in failures])
 
 
-def silence(link: Link) -> str | None:
-    """Keep the host's own IPv6 off a link; returns why that failed."""
-    try:
-        disable_ipv6(link.name)
-    except OSError as error:
-        return f"turn IPv6 off: {error.strerror}"
-    return None
-
-
-def _room_for_descriptors() -> int:
-    """How many may be open at once, after asking for as many as are allowed."""
-    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
-    return allowed - _DESCRIPTORS_FOR_OTHERS
-
-
-def _close_all(descriptors: Sequence[int]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
+def _tap_of(link: Link) -> Tap:
+    return Tap(link.name, link.alias, link.mtu, link.multiqueue)
 
 
 def _portions(wanted: Sequence[Link]) -> Iterator[Sequence[Link]]:
-    for start in range(0, len(wanted), _AT_ONCE):
-        yield wanted[start : start + _AT_ONCE]
+    for start in range(0, len(wanted), LOT):
+        yield wanted[start : start + LOT]
 
 
 def _veth(link: Link, namespace_fd: int) -> Request:
@@ -185,11 +135,14 @@ def _veth(link: Link, namespace_fd: int) -> Request:
     )
 
 
-def _cannot_make(link: Link, error: OSError) -> str:
+def _peer_of(link: Link) -> str:
+    return f" (or {link.peer} in namespace {link.namespace})"
+
+
+def _cannot_make(name: str, error: OSError, peer: str = "") -> str:
     if error.errno in (errno.EBUSY, errno.EEXIST):
-        inside = f" (or {link.peer} in namespace {link.namespace})" if link.is_veth else ""
         return (
-            f"link {link.name}: a link of the name{inside} exists and is not heddle's: "
-            f"remove it (`ip link delete {link.name}`)"
+            f"link {name}: a link of the name{peer} exists and is not heddle's: "
+            f"remove it (`ip link delete {name}`)"
         )
-    return f"link {link.name}: {error.strerror}"
+    return f"link {name}: {error.strerror}"

@@ -30,7 +30,8 @@ class Placement:
     """What placing links has led to, and what of it is still to be done."""
 
     plan: LinkPlan
-    new: list[str] = field(default_factory=list)  # links that are there since
+    new: list[str] = field(default_factory=list)  # links that were made
+    found: list[str] = field(default_factory=list)  # those, and others not known until now
     moved: bool = False  # a link that was there is gone, or has another ifindex
 
 
@@ -43,14 +44,30 @@ class Links:
         self.failures: dict[str, str] = {}
         self.suspects: set[int] | None = set()  # of the last look for altered links
         self._kernel = kernel
+        self._there: list[LinkFact] | None = None  # looked at, and not yet read
+        self._aliases: frozenset[str] = frozenset()  # of those
         self._checked = 0
 
     # ---- what is there ---------------------------------------------------
 
+    def look(self) -> None:
+        """See what is there, before what is wanted is known; for the next ``read``."""
+        self._there = list(self._kernel.links().values())
+        self._aliases = frozenset(fact.alias for fact in self._there)
+
+    def foresee(self, link: Link) -> None:
+        """Of a TAP that is going to be wanted and is not there the kernel may know."""
+        is_there = link.name in self.indexes or link.alias in self._aliases
+        if not is_there and not link.is_veth:
+            self._kernel.foresee_link(link)
+
     def read(self) -> tuple[Facts, dict[str, int]]:
         """All links of ours that are wanted or there; second, links to be
         removed that have no wanted name to go by."""
-        actual, doubles = by_wanted_name(self.wanted.values(), self._kernel.links().values())
+        there, self._there, self._aliases = self._there, None, frozenset()
+        if there is None:
+            there = list(self._kernel.links().values())
+        actual, doubles = by_wanted_name(self.wanted.values(), there)
         facts: Facts = dict.fromkeys(self.wanted)
         facts.update(actual)
         return facts, {fact.name: fact.ifindex for fact in doubles}
@@ -131,6 +148,7 @@ class Links:
         self._replace(plan)
         self._make(plan, placement, report)
         self._fix(plan, report)
+        placement.found = [n for n in facts if n in self.indexes and n not in before]
         placement.moved = any(self.indexes.get(name) != index for name, index in before.items())
         return placement
 

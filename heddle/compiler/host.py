@@ -14,14 +14,14 @@ from heddle.compiler.members import compile_address_group_entry
 from heddle.compiler.merge import Assembly, Difference
 from heddle.compiler.needs import Residence
 from heddle.compiler.network import compile_network
-from heddle.compiler.port import compile_port, device_of, plug_of
+from heddle.compiler.port import compile_port, device_of, link_of, plug_of
 from heddle.compiler.questions import RESIDENCE, ObjectKey, Question
 from heddle.compiler.reach import Reach, networks_of
 from heddle.compiler.residence import compile_residence, place_of
 from heddle.compiler.ring import Rings
 from heddle.compiler.router import compile_router
 from heddle.compiler.rule import compile_rule, compile_security_group
-from heddle.compiler.state import HostDelta, HostState
+from heddle.compiler.state import HostDelta, HostState, Link
 from heddle.compiler.strangers import Strangers
 from heddle.compiler.subnet import compile_subnet
 from heddle.compiler.vtep import compile_host_object
@@ -66,15 +66,18 @@ class Compiler:
         that have no object, yet are asked for, by their names."""
         return {**self._strangers.errors(), **self._index.faults(), **self._failures}
 
-    def update(self, changes: Iterable[Change]) -> HostDelta:
+    def update(
+        self, changes: Iterable[Change], foresee: Callable[[Link], None] = lambda link: None
+    ) -> HostDelta:
         """Take over changed objects (None: deleted) and return what that changes
-        on the host. Never raises for what the objects say: see ``errors``."""
+        on the host. Never raises for what the objects say: see ``errors``.
+        ``foresee`` is told what links there will be, long before all is known."""
         replaced, questions = self._index.apply(changes)
         self._strangers.look(questions)
         dirty: dict[Question, None] = dict.fromkeys(replaced)
         _add(dirty, self._dependencies.readers(questions))
         _add(dirty, {question for question in questions if question[0] == RESIDENCE})
-        _add(dirty, self._place_ports(dirty))
+        _add(dirty, self._place_ports(dirty, foresee))
         _add(dirty, self._place_residences(dirty))
         self.recompiled = len(dirty)
         differences = {key: self._assembly.put(key, self._compile(key)) for key in dirty}
@@ -85,7 +88,9 @@ class Compiler:
     def _view(self) -> View:
         return View(self._index, self._rings, self._lists, self._host, self._limits)
 
-    def _place_ports(self, dirty: Iterable[Question]) -> set[Question]:
+    def _place_ports(
+        self, dirty: Iterable[Question], foresee: Callable[[Link], None]
+    ) -> set[Question]:
         """Bring the flood rings up to date; return the ports whose next one
         changed, and the networks whose first one did. A port's place hangs on
         nothing that its fragment did not read, so the dirty ports are all that
@@ -97,7 +102,10 @@ class Compiler:
                 continue
             port = view.port(identity[0])
             plug = plug_of(view, port) if port else None
-            place = (plug.network.id, device_of(port, plug.machine)) if port and plug else None
+            place = None
+            if port and plug:
+                place = (plug.network.id, device_of(port, plug.machine))
+                foresee(link_of(view, port, plug, place[1]))
             ports, networks = self._rings.place(identity[0], place)
             turned.update((Kind.PORT, port_id) for port_id in ports)
             turned.update((Kind.NETWORK, network_id) for network_id in networks)

@@ -99,8 +99,8 @@ def compile_port(view: View, port: Port) -> Fragment:
             fragment.rows.update(_remote_rows(view, port))
         return fragment
     device = view.device(port.id)
-    quality = quality_of(view.qos_policy(port.qos_policy_id) if port.qos_policy_id else None)
-    fragment.links[device] = _link(port, plug, device, quality)
+    quality = _quality(view, port)
+    fragment.links[device] = link_of(view, port, plug, device)
     rows = fragment.rows
     vni = plug.network.vni
     mac = mac_bytes(port.mac)
@@ -246,14 +246,19 @@ def _serves_dhcp6(subnet: Subnet) -> bool:
     return subnet.enable_dhcp and subnet.ipv6_mode in SERVES_DHCP6
 
 
-def _link(port: Port, plug: Plug, device: Device, quality: Quality) -> Link:
+def _quality(view: View, port: Port) -> Quality:
+    return quality_of(view.qos_policy(port.qos_policy_id) if port.qos_policy_id else None)
+
+
+def link_of(view: View, port: Port, plug: Plug, device: Device) -> Link:
+    shaping = _quality(view, port).shaping
     if plug.machine.machine_kind == "vm":
         return Link(
             name=device,
             alias=port_alias(port.id),
             mtu=plug.network.mtu,
             multiqueue=plug.machine.cpus > 1,
-            shaping=quality.shaping,
+            shaping=shaping,
         )
     return Link(
         name=device,
@@ -262,5 +267,5 @@ def _link(port: Port, plug: Plug, device: Device, quality: Quality) -> Link:
         namespace=namespace_name(plug.machine.name),
         peer=f"eth{port.nic}",
         peer_mac=port.mac,
-        shaping=quality.shaping,
+        shaping=shaping,
     )

@@ -13,7 +13,7 @@ from heddle.agent.notifications import LinkNotifications
 from heddle.applier.applier import Applier
 from heddle.applier.report import Report
 from heddle.compiler.fragment import UNLIMITED
-from heddle.compiler.state import HostDelta
+from heddle.compiler.state import HostDelta, Link
 
 _PATIENCE = 10.0  # seconds
 
@@ -46,6 +46,9 @@ class SlowApplier:
     def pending(self) -> Mapping[str, str]:
         assert threading.current_thread().name.startswith("kernel")
         return {"after": self.done[-1]}
+
+    def foresee(self, link: Link) -> None:
+        raise AssertionError(f"nobody wants {link}")
 
     def apply(self, delta: HostDelta) -> Report:
         assert not delta.rows

@@ -259,6 +259,19 @@ def test_what_fails_stays_pending_and_the_rest_goes_on() -> None:
     assert_holds(kernel, host_state([A, B, C]))
 
 
+def test_a_link_that_turns_up_after_all_is_in_its_ring_at_once() -> None:
+    """As when a process that made it was still at it."""
+    kernel = FakeKernel(refuse=lambda step: step == f"link + {B.device}")
+    applier = Applier(kernel)
+    applier.synchronize(host_state([A, B, C]))
+    kernel.refuse = lambda step: False
+    kernel.make_links([host_state([B]).links[B.device]])
+    kernel.overrun = True
+    applier.audit()
+    assert applier.pending == {}
+    assert_holds(kernel, host_state([A, B, C]))
+
+
 def test_what_other_hosts_flood_begins_with_a_port_that_is_there() -> None:
     kernel = FakeKernel(refuse=lambda step: step == f"link + {A.device}")
     applier = Applier(kernel)

@@ -38,7 +38,7 @@ from heddle.compiler.fragment import Limits
 from heddle.compiler.host import Compiler, compile_host
 from heddle.compiler.index import Change
 from heddle.compiler.questions import ObjectKey
-from heddle.compiler.state import HostDelta, HostState, RowKey
+from heddle.compiler.state import HostDelta, HostState, Link, RowKey
 from heddle.intent.model import AnyResource, FixedIp, Ipv6Mode, Kind, RouterInterface
 
 # Tight enough that a subnet with both DNS servers is refused.
@@ -356,6 +356,10 @@ def _vnis(state: HostState, key: RowKey) -> set[int]:
     return {vni for part in fields if (vni := getattr(part, "network", 0))}
 
 
+def _added(links: dict[str, Link | None]) -> dict[str, Link]:
+    return {name: link for name, link in links.items() if link is not None}
+
+
 @given(histories)
 @settings(max_examples=300, deadline=None)
 def test_incremental_equals_full(sequence: list[list[Change]]) -> None:
@@ -363,7 +367,8 @@ def test_incremental_equals_full(sequence: list[list[Change]]) -> None:
     objects: dict[ObjectKey, AnyResource] = {}
     for changes in sequence:
         before = snapshot(compiler.state)
-        delta = compiler.update(changes)
+        foreseen: list[Link] = []
+        delta = compiler.update(changes, foreseen.append)
         for kind, object_id, value in changes:
             objects.pop((kind, object_id), None)
             if value is not None:
@@ -374,6 +379,7 @@ def test_incremental_equals_full(sequence: list[list[Change]]) -> None:
         assert compiler.errors == full.errors
         assert patch(before, delta) == full.state
         assert not unneeded(before, delta)
+        assert {link.name: link for link in foreseen}.items() >= _added(delta.links).items()
         assert delta.tunnel_changed == (before.tunnel != full.state.tunnel)
         assert vnis_of(before, delta) | vnis_of(compiler.state, delta) <= delta.touched
         assert must_touch(before, compiler.state) <= delta.touched
