@@ -33,8 +33,9 @@ from heddle.store.etcd.client import EtcdClient
 from heddle.store.etcd.connection import LostError
 from heddle.store.etcd.follow import Key
 from heddle.store.etcd.layout import PENDING, PROGRESS, wake_key
-from heddle.store.etcd.messages import Event, read
+from heddle.store.etcd.messages import Event, WatchAnswer, read
 from heddle.store.etcd.store import EtcdStore
+from heddle.store.etcd.watch import Watching
 from heddle.store.interface import Batch, Outage, Snapshot, Store, Transaction
 from heddle.store.scope import Scope
 
@@ -359,6 +360,56 @@ def test_a_large_commit_comes_whole_though_etcd_is_lost_within(
             losing = asyncio.create_task(asyncio.to_thread(lose_it))
             await followed.until(lambda: len(followed.objects) == 4 + len(many))
             await losing
+
+        following(store, scenario)
+
+
+class Order:
+    """Lets a follower hear of a large commit itself before all that it changed, or
+    after: watches that catch up do so one by one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, itself_first: bool) -> None:
+        self._itself_first = itself_first
+        self._next = Watching.next
+        self._ready: list[WatchAnswer | None] = []
+
+        def told(watching: Watching, seconds: float | None) -> WatchAnswer | None:
+            return self._told(watching, seconds)
+
+        monkeypatch.setattr(Watching, "next", told)
+
+    def _told(self, watching: Watching, seconds: float | None) -> WatchAnswer | None:
+        if not self._ready:
+            self._ready = self._all(watching, self._next(watching, seconds))
+        return self._ready.pop(0)
+
+    def _all(self, watching: Watching, first: WatchAnswer | None) -> list[WatchAnswer | None]:
+        of_changes: list[WatchAnswer | None] = []
+        of_itself: list[WatchAnswer | None] = []
+        answer = first
+        while answer is not None:
+            is_itself = any(event.key == PENDING for event in answer.events)
+            (of_itself if is_itself else of_changes).append(answer)
+            answer = self._next(watching, 0.5)
+        parts = [of_itself, of_changes] if self._itself_first else [of_changes, of_itself]
+        return [*parts[0], None, *parts[1], None]  # None: nothing more for now
+
+
+@pytest.mark.parametrize("itself_first", [True, False])
+def test_the_revision_of_a_large_commit_is_told_in_whatever_order_it_comes(
+    etcd_place: EtcdPlace, monkeypatch: pytest.MonkeyPatch, itself_first: bool
+) -> None:
+    many: list[AnyResource] = [port(1, n, f"m{n}", host="h2") for n in range(10, 100)]
+    with closing(etcd_place.open()) as store:
+        store.commit(Transaction(put=[network(1), subnet4(1), ME, port(1, 5, "m1")]))
+
+        async def scenario(followed: Followed) -> None:
+            await followed.catch_up()
+            Order(monkeypatch, itself_first=itself_first)
+            revision = await asyncio.to_thread(store.commit, Transaction(put=many))
+            await followed.until(lambda: followed.revision >= revision)
+            assert followed.revision == revision
+            assert len(followed.objects) == 4 + len(many)
 
         following(store, scenario)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from heddle.errors import StoreError
 from heddle.intent.model import AnyResource, Kind
@@ -116,6 +117,19 @@ class _View:
             self._places[key] = left
 
 
+class _Large(NamedTuple):
+    """Revisions of the last large commit that was heard of: all that it changed came
+    between them."""
+
+    begun: int = 0
+    ended: int = 0
+
+    def moved_on(self, event: Event) -> _Large:
+        if event.value is not None:
+            return _Large(event.mod_revision)
+        return self._replace(ended=event.mod_revision)
+
+
 class Follower:
     """Blocks its thread; ``Waker.end`` ends that."""
 
@@ -133,6 +147,8 @@ class Follower:
         self._in_step = False  # the view was loaded, and watched since
         self._heard: list[Event] = []  # not yet taken in
         self._pending = False  # they are part of a large commit, which is not complete
+        self._large = _Large()
+        self._told = 0  # up to which revision
         self._outage = ""
         self._pause = _RETRY_SECONDS[0]
 
@@ -207,7 +223,7 @@ class Follower:
     def _loaded(self, revision: int) -> Followed:
         found = self._view.objects()
         if self._known is None:
-            self._known = found
+            self._known, self._told = found, revision
             objects: dict[Kind, dict[str, AnyResource]] = {kind: {} for kind in Kind}
             for (kind, name), resource in found.items():
                 objects[Kind(kind)][name] = resource
@@ -220,9 +236,13 @@ class Follower:
 
     def _go_on(self) -> list[Followed]:
         events = self._events()
-        if all(event.key == PENDING for event in events):
-            return []  # of a large commit that is not for this host
+        if not events:
+            return []
         revision = max(event.mod_revision for event in events)
+        if self._large.begun <= revision <= self._large.ended:
+            revision = self._large.ended  # watches that catch up do so one by one
+        if all(event.key == PENDING for event in events) and self._told < self._large.begun:
+            return []  # a large commit that is not for this host, or not yet
         touched: dict[Key, None] = {}
         for event in events:
             place = place_of(event.key)
@@ -273,6 +293,7 @@ class Follower:
         for event in events:
             if event.key == PENDING:
                 self._pending = event.value is not None
+                self._large = self._large.moved_on(event)
             self._heard.append(event)
 
     def _look_after(self, before: bytes) -> bytes:
@@ -325,6 +346,7 @@ class Follower:
     def _batch(self, revision: int, touched: Iterable[Key]) -> Batch:
         """The changes that make what was told what is so now."""
         assert self._known is not None
+        self._told = revision
         changes = []
         for key in touched:
             before, now = self._known.get(key), self._view.find(key)
