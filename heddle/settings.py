@@ -53,11 +53,13 @@ class MigrationSettings(NamedTuple):
 class HostSettings(NamedTuple):
     """``capacity``: what the ports of the host may send together, in bits per
     second; 0: not said. ``vtep``: its address in the underlay; "": it has no
-    part in overlays. ``etcd``: None, when the store is a file of this host."""
+    part in overlays. ``envelopes``: who makes those that it sends, the data plane or
+    the host's stack. ``etcd``: None, when the store is a file of this host."""
 
     capacity: int = 0
     vtep: str = ""
     udp_port: int = _VXLAN_PORT
+    envelopes: Literal["direct", "stack"] = "direct"
     etcd: EtcdSettings | None = None
     migration: MigrationSettings = MigrationSettings()
 
@@ -85,11 +87,12 @@ def read_settings(file: Path) -> HostSettings:
 def _settings(found: Mapping[str, Any], folder: Path) -> HostSettings:
     _only(found, "", ("capacity", "host", "store", "migration"))
     host, store = _table(found, "host"), _table(found, "store")
-    _only(host, "host.", ("vtep", "udp_port"))
+    _only(host, "host.", ("vtep", "udp_port", "envelopes"))
     return HostSettings(
         capacity=_value(found, "", "capacity", _bit_rate, 0),
         vtep=_value(host, "host.", "vtep", _address, ""),
         udp_port=_value(host, "host.", "udp_port", _port, _VXLAN_PORT),
+        envelopes=_value(host, "host.", "envelopes", _envelope_way, "direct"),
         etcd=_etcd(store, folder) if store else None,
         migration=_migration(_table(found, "migration")),
     )
@@ -119,6 +122,12 @@ def _libvirt_uri(value: object) -> str:
 def _data_way(value: object) -> Literal["tunnel", "tls", "plain"]:
     if value not in ("tunnel", "tls", "plain"):
         raise ValueError(f"{value!r} is none of tunnel, tls, plain")
+    return value
+
+
+def _envelope_way(value: object) -> Literal["direct", "stack"]:
+    if value not in ("direct", "stack"):
+        raise ValueError(f"{value!r} is none of direct, stack")
     return value
 
 

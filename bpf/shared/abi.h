@@ -198,7 +198,8 @@ enum tunnel_limits {
 	PROBE_ETHERTYPE = 0x88b5, /* IEEE 802 local experimental */
 	/* Of the 32 bits that an envelope has for a group policy: the number of the
 	 * host that it is for (0: who gets it), whether the sender is an open port, and
-	 * how often it was sent on. */
+	 * how often it was sent on. When a relay has sent on what an open port sent, the
+	 * number is that of the open port's host. */
 	ENVELOPE_HOST_MASK = 0x7fff,
 	ENVELOPE_OPEN = 0x8000,
 	ENVELOPE_FORWARDED_ONCE = 0x80000,

@@ -173,10 +173,10 @@ static __always_inline int stage_arrive(struct __sk_buff *skb, struct packet *pa
 	is_foreign = is_from_foreign(packet);
 	if (is_foreign && is_of_another(packet, packet->key.source))
 		return drop(packet, STAGE_GUARD, DROP_SOURCE_IP);
-	if (!is_from_open_port(packet))
+	if (is_from_open_port(packet))
+		learn_open(skb, packet, ENDPOINT_REMOTE, first_sender(packet));
+	else
 		learn_arrived(skb, packet, network->flags & TUNNEL_LEARN);
-	else if (!is_sent_on(packet))
-		learn_open(skb, packet, ENDPOINT_REMOTE, packet->from_host);
 	if (is_foreign && is_about_router(skb, packet))
 		return decide_stage(packet, STAGE_SWITCH, DECISION_SWITCH_TO_ROUTER, OUTCOME_NEXT);
 	if (mac[0] & 1) {

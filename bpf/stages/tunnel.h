@@ -40,11 +40,17 @@ static __always_inline bool is_from_open_port(const struct packet *packet)
 	return packet->envelope & ENVELOPE_OPEN;
 }
 
-/* Did a relay, or a host that the port has left, send it on? The first sender then
- * is unknown. */
-static __always_inline bool is_sent_on(const struct packet *packet)
+/* Has a relay sent it on, so that the envelope says whom it comes from? */
+static __always_inline bool names_sender(const struct packet *packet)
 {
-	return packet->envelope & (ENVELOPE_FORWARDED_ONCE | ENVELOPE_FORWARDED_TWICE);
+	return is_from_open_port(packet) &&
+	       packet->envelope & (ENVELOPE_FORWARDED_ONCE | ENVELOPE_FORWARDED_TWICE);
+}
+
+/* The host with the open port that sent it. */
+static __always_inline __u32 first_sender(const struct packet *packet)
+{
+	return names_sender(packet) ? packet->envelope & ENVELOPE_HOST_MASK : packet->from_host;
 }
 
 /* Is the envelope for another host than this one? */
@@ -53,7 +59,7 @@ static __always_inline bool is_for_another(const struct packet *packet)
 	__u32 host = packet->envelope & ENVELOPE_HOST_MASK;
 	struct this_host *here;
 
-	if (!host)
+	if (!host || names_sender(packet))
 		return false;
 	here = find_this_host();
 	return here && here->number != host;
@@ -81,16 +87,21 @@ static __always_inline int stage_tunnel(struct __sk_buff *skb, struct packet *pa
 
 /* ---- on to another host ----------------------------------------------------- */
 
-/* The bits of the envelope when it goes on to that host, or 0 after too many. */
-static __always_inline __u32 forwarded_bits(__u32 bits, __u32 host)
+/* The bits of the envelope when it goes on to that host, or 0 after too many. From a
+ * relay it needs no more be told whom it is for, but of an open port's frame whom it
+ * comes from. A host that the port has left may need a relay itself: what it sends on
+ * teaches nothing. */
+static __always_inline __u32 forwarded_bits(const struct packet *packet, __u32 host, bool is_relay)
 {
+	__u32 bits = packet->envelope, number = host;
 	__u32 forwards = (bits & ENVELOPE_FORWARDED_ONCE ? 1 : 0) +
 			 (bits & ENVELOPE_FORWARDED_TWICE ? 2 : 0);
 
 	if (forwards++ == TUNNEL_FORWARDS_MAX)
 		return 0;
-	return (host & ENVELOPE_HOST_MASK) | (bits & ENVELOPE_OPEN) |
-	       (forwards & 1 ? ENVELOPE_FORWARDED_ONCE : 0) |
+	if (is_relay && is_from_open_port(packet))
+		number = packet->from_host | ENVELOPE_OPEN;
+	return number | (forwards & 1 ? ENVELOPE_FORWARDED_ONCE : 0) |
 	       (forwards & 2 ? ENVELOPE_FORWARDED_TWICE : 0);
 }
 
@@ -107,7 +118,7 @@ __noinline int send_on(struct __sk_buff *skb, struct packet *packet, __u32 host,
 		return OUTCOME_DROP;
 	if (!vtep)
 		return drop(packet, STAGE_TUNNEL, DROP_NO_VTEP);
-	bits = forwarded_bits(packet->envelope, host);
+	bits = forwarded_bits(packet, host, is_relay);
 	if (!bits || (is_relay && vtep->relayed_to))
 		return drop(packet, STAGE_TUNNEL, DROP_TUNNEL_LOOP);
 	flags = envelope_network(packet) == PROBE_VNI ? BPF_F_DONT_FRAGMENT : 0;

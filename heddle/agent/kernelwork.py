@@ -25,11 +25,12 @@ Result = tuple[HostDelta, Report]
 T = TypeVar("T")
 
 
-class _Faults(NamedTuple):
-    """What is wrong after a job, as the other properties tell it."""
+class _Outcome(NamedTuple):
+    """What is so after a job, as the other properties tell it."""
 
     pending: Mapping[str, str] = {}
     errors: Mapping[tuple[Kind, str], str] = {}
+    envelopes: str = ""
 
 
 class KernelWork:
@@ -45,26 +46,31 @@ class KernelWork:
         self._thread = ThreadPoolExecutor(1, "kernel")
         self._notifications = notifications
         self._under_way = 0
-        self._faults = _Faults()  # replaced by the thread as a whole
+        self._outcome = _Outcome()  # replaced by the thread as a whole
         self.suspicion = asyncio.Event()  # the kernel told of a change that is not ours
         self.audit_seconds = 0.0  # CPU time of the last audit
 
     @property
     def pending(self) -> Mapping[str, str]:
         """Errors of what could not be done yet, by what it is."""
-        return self._faults.pending
+        return self._outcome.pending
+
+    @property
+    def envelopes(self) -> str:
+        """Who makes the envelopes that this host sends; "": it sends none."""
+        return self._outcome.envelopes
 
     @property
     def rejected(self) -> Mapping[tuple[str, str], str]:
         """Errors of objects that have no part in the host, by kind and id."""
-        errors = self._faults.errors.items()
+        errors = self._outcome.errors.items()
         return {(kind.value, name): text for (kind, name), text in errors if kind != Kind.HOST}
 
     @property
     def unreachable(self) -> Mapping[str, str]:
         """Errors of hosts that this one can't reach, by id, or by name where ports or
         networks name one that is not there. Each host has its own."""
-        errors = self._faults.errors.items()
+        errors = self._outcome.errors.items()
         return {name: text for (kind, name), text in errors if kind == Kind.HOST}
 
     async def start(self, snapshot: Snapshot, facts: Sequence[Path | Presence] = ()) -> Result:
@@ -136,7 +142,9 @@ class KernelWork:
         try:
             return job()
         finally:
-            self._faults = _Faults(self._applier.pending, self._compiler.errors)
+            self._outcome = _Outcome(
+                self._applier.pending, self._compiler.errors, self._applier.envelopes
+            )
 
     def _notified(self) -> None:
         if self._notifications.drain():

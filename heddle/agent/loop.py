@@ -218,6 +218,7 @@ class Agent:
             "pending": dict(self._kernel.pending),
             "errors": self._troubles.as_json(),
             "hosts": dict(self._kernel.unreachable),
+            "envelopes": self._kernel.envelopes,
         }
 
     def reconcile(self) -> int:

@@ -7,7 +7,7 @@ import time
 
 from heddle.errors import ConflictError
 from heddle.intent.hosts import registered_host
-from heddle.intent.model import Kind
+from heddle.intent.model import EnvelopeWay, Kind
 from heddle.paths import machine_id
 from heddle.settings import HostSettings
 from heddle.store.interface import Store, Transaction
@@ -41,6 +41,7 @@ def _commit(store: Store, host: str, settings: HostSettings) -> None:
         vtep=settings.vtep,
         udp_port=settings.udp_port,
         machine_id=machine_id(),
+        envelopes=EnvelopeWay(settings.envelopes),
     )
     # In etcd names, numbers and VTEPs are claimed: a thousand agents that start at
     # once must not wait for each other's commits.

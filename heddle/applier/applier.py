@@ -72,6 +72,11 @@ class Applier:
             errors["epochs"] = self._epochs.error
         return errors
 
+    @property
+    def envelopes(self) -> str:
+        """Who makes those that go to other hosts; "": none go there."""
+        return self._tunnel.envelopes
+
     # ---- the three ways to be called -------------------------------------
 
     def begin(self) -> None:

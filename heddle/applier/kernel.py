@@ -81,10 +81,12 @@ class ShaperFact(NamedTuple):
 
 
 class TunnelFact(NamedTuple):
-    """The tunnel's device, and what is wrong of it, in words of one or two."""
+    """The tunnel's device, and what is wrong of it, in words of one or two.
+    ``envelopes``: who makes those that it sends, and why not the data plane."""
 
     ifindex: int
     faults: tuple[str, ...] = ()
+    envelopes: str = ""
 
 
 class Abi(Protocol):

@@ -24,6 +24,11 @@ class TunnelEnd:
         self._wanted: Tunnel | None = None
         self._found: TunnelFact | None = None
 
+    @property
+    def envelopes(self) -> str:
+        """Who makes those that go to other hosts; "": none go there."""
+        return self._found.envelopes if self._found is not None else ""
+
     def want(self, tunnel: Tunnel | None) -> None:
         """Take over what is wanted; what is there has to be looked at."""
         self._wanted = tunnel

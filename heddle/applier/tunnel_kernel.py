@@ -22,6 +22,7 @@ from heddle.compiler.state import Tunnel
 from heddle.datapath.loader import Datapath
 from heddle.datapath.watch import UnderlayWatch
 from heddle.errors import KernelError
+from heddle.intent.model import EnvelopeWay
 from heddle.intent.names import TUNNEL, tunnel_alias
 from heddle.paths import settings_file
 
@@ -56,10 +57,13 @@ class TunnelDevice:
         if not ours:
             return None
         found = ours[0]
-        faults = self._faults(found, wanted) if wanted else ["unwanted"]
-        if len(ours) > 1:
-            faults.append("doubled")
-        return TunnelFact(found.info.ifindex, tuple(faults))
+        doubled = ("doubled",) if len(ours) > 1 else ()
+        if wanted is None:
+            return TunnelFact(found.info.ifindex, ("unwanted", *doubled))
+        addresses = self._addresses()
+        faults = self._faults(found, wanted, addresses)
+        envelopes = self._way_of_envelopes(wanted, _link_of(wanted, addresses))
+        return TunnelFact(found.info.ifindex, (*faults, *doubled), envelopes)
 
     def mend(self, wanted: Tunnel) -> TunnelFact:
         """Make or mend it. KernelError names what stands in the way."""
@@ -74,7 +78,9 @@ class TunnelDevice:
         addresses = self._addresses()
         link = _underlay_of(wanted, addresses)
         self._change_groups(wanted, link, addresses)
-        if not self._is_watched(link):
+        if not wanted.is_direct:
+            self._watch.remove()
+        elif not self._is_watched(wanted, link):
             self._watch.put(link)
         fact = self.read(wanted)
         if fact is None or fact.faults:
@@ -101,9 +107,8 @@ class TunnelDevice:
         ]
         return sorted(found, key=lambda each: each.info.name != TUNNEL)
 
-    def _faults(self, found: _Found, wanted: Tunnel) -> list[str]:
+    def _faults(self, found: _Found, wanted: Tunnel, addresses: Sequence[Address]) -> list[str]:
         info = found.info
-        addresses = self._addresses()
         right = {
             "underlay address": _link_of(wanted, addresses) is not None,
             "name": info.name == wanted.name,
@@ -113,7 +118,7 @@ class TunnelDevice:
             "down": info.up,
             "filter": self._is_guarded(info.ifindex),
             "gro": not _merges(info.name),
-            "watch of the underlay": self._is_watched(_link_of(wanted, addresses)),
+            "watch of the underlay": self._is_watched(wanted, _link_of(wanted, addresses)),
             "groups": _groups_are_right(wanted, addresses) and self._leads_out(wanted, addresses),
             "connection tracking": self._untracked.is_right(wanted.udp_port),
         }
@@ -122,10 +127,25 @@ class TunnelDevice:
     def _settings(self, wanted: Tunnel) -> Settings:
         return Settings(wanted.udp_port, self._source_ports)
 
-    def _is_watched(self, link: int | None) -> bool:
+    def _is_watched(self, wanted: Tunnel, link: int | None) -> bool:
         """Whether the program that sees what leaves by our underlay address's link is
-        there. Frames alone show how: other links have none."""
+        there, if it shall be. Frames alone show how: other links have none."""
+        if not wanted.is_direct:
+            return not self._watch.is_there()
         return link is None or self._watch.is_right(link) or not self._has_frames(link)
+
+    def _way_of_envelopes(self, wanted: Tunnel, link: int | None) -> str:
+        if not wanted.is_direct:
+            reason = "settings"
+        elif ":" in wanted.vtep:
+            reason = "IPv6 underlay"
+        elif self._watch.is_refused:
+            reason = "kernel without tcx"
+        elif link is None or not self._has_frames(link):
+            reason = "no Ethernet"
+        else:
+            return EnvelopeWay.DIRECT
+        return f"{EnvelopeWay.STACK} ({reason})"
 
     def _has_frames(self, link: int) -> bool:
         answer = self._netlink.read([links.get(link)])[0]

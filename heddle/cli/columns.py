@@ -28,9 +28,16 @@ def _host(view: View, item: Item) -> Sequence[object]:
         item["udp_port"],
         kind,
         machines,
+        envelope_words(view, item),
         life_words(view, item),
         agent.get("hosts", {}).get(item["id"]),
     )
+
+
+def envelope_words(view: View, host: Item) -> str:
+    """Who makes the envelopes that a host sends, as its agent last said."""
+    told: str = view.statuses.get(("agent", host["name"]), {}).get("envelopes", "")
+    return told
 
 
 def life_words(view: View, host: Item) -> str:
@@ -120,7 +127,11 @@ def _port(view: View, item: Item) -> Sequence[object]:
 
 COLUMNS = {
     "host": Columns(
-        ("host", "number", "vtep", "udp port", "kind", "machines", "agent", "error"), _host
+        (
+            *("host", "number", "vtep", "udp port", "kind", "machines"),
+            *("envelopes", "agent", "error"),
+        ),
+        _host,
     ),
     "detour": Columns(("host", "relay"), _detour),
     "network": Columns(("network", "vni", "mtu", "subnets", "ports"), _network),

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from heddle.agent.client import agent_pid
-from heddle.cli.columns import COLUMNS, life_words
+from heddle.cli.columns import COLUMNS, envelope_words, life_words
 from heddle.cli.options import add_json, describe
 from heddle.cli.paths import path_lines, path_problems, paths_of, show_paths
 from heddle.cli.policy import (
@@ -198,6 +198,7 @@ def _with_status(view: View, item: Item) -> Item:
     shown = {**item, "status": view.status(item)}
     if item["kind"] == "host":
         shown["agent"] = life_words(view, item)
+        shown["envelopes_now"] = envelope_words(view, item)
     if item["kind"] == "port":
         qos = qos_of(view, item)
         shown["security_groups"] = groups_of(view, item)

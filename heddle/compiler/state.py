@@ -339,6 +339,7 @@ class Tunnel:
     vtep: str  # our underlay address: IPv4 or IPv6
     alias: str
     groups: tuple[str, ...] = ()  # underlay multicast groups to listen to, sorted
+    is_direct: bool = True  # envelopes may go past the host's stack
     name: str = TUNNEL
 
 

@@ -16,7 +16,7 @@ from heddle.compiler.state import (
 )
 from heddle.compiler.symbols import VTEP, VTEP_FOREIGN
 from heddle.errors import CompileError
-from heddle.intent.model import Host
+from heddle.intent.model import EnvelopeWay, Host
 from heddle.intent.names import TUNNEL, tunnel_alias
 
 _TUNNEL = Device(TUNNEL)
@@ -62,6 +62,7 @@ def _this_host(view: View, host: Host) -> Fragment:
         udp_port=host.udp_port,
         vtep=host.vtep,
         alias=tunnel_alias(host.name),
+        is_direct=host.envelopes is EnvelopeWay.DIRECT,
         groups=tuple(group for group in view.flood_groups() if ip_version(group) == version),
     )
     return Fragment(rows={row: ThisHostRow(host.number, _TUNNEL, host.udp_port)}, tunnel=tunnel)

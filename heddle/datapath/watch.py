@@ -26,18 +26,22 @@ class UnderlayWatch:
     def __init__(self, host: str, program: Program) -> None:
         self._pin = pin_dir(host) / _PIN
         self._program = program
-        self._is_refused = False
+        self.is_refused = False  # by an old kernel
+
+    def is_there(self) -> bool:
+        """Whether it is at any device."""
+        return self._pin.exists()
 
     def is_right(self, ifindex: int) -> bool:
         """Whether it is at that device and no other. KernelError."""
-        return self._is_refused or _attached(self._pin) == (ifindex, self._program.id)
+        return self.is_refused or _attached(self._pin) == (ifindex, self._program.id)
 
     def put(self, ifindex: int) -> None:
         """Attach it there alone. KernelError."""
         self.remove()
         fd = lib.bpf_link_create(self._program.fd, ifindex, _TCX_EGRESS, ffi.NULL)
-        self._is_refused = fd in _OLD_KERNEL
-        if self._is_refused:
+        self.is_refused = fd in _OLD_KERNEL
+        if self.is_refused:
             return
         check(fd, f"attach {self._program.name} to link {ifindex}")
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from heddle.errors import ConflictError
 from heddle.intent.allocate import assign_numbers
 from heddle.intent.conflicts import AGENT_ORIGIN
-from heddle.intent.model import HOST_NUMBER_MAX, VXLAN_PORT, Host, Kind
+from heddle.intent.model import HOST_NUMBER_MAX, VXLAN_PORT, EnvelopeWay, Host, Kind
 from heddle.intent.names import PROJECT, object_id
 from heddle.intent.stored import Stored, stored_of
 
@@ -26,7 +26,13 @@ def envelope_bytes(vtep: str) -> int:
 
 
 def registered_host(
-    stored: Stored, name: str, *, vtep: str, udp_port: int = VXLAN_PORT, machine_id: str = ""
+    stored: Stored,
+    name: str,
+    *,
+    vtep: str,
+    udp_port: int = VXLAN_PORT,
+    machine_id: str = "",
+    envelopes: EnvelopeWay = EnvelopeWay.DIRECT,
 ) -> Host:
     """The object by which an agent registers its host, to be committed against
     the same revision. A host that is there keeps its number. ConflictError, with
@@ -50,6 +56,7 @@ def registered_host(
         vtep=vtep,
         udp_port=udp_port,
         machine_id=machine_id,
+        envelopes=envelopes,
     )
 
 

@@ -77,6 +77,14 @@ class Resource(Part):
     updated_at: str = ""
 
 
+class EnvelopeWay(StrEnum):
+    """Who makes the envelopes that a host sends: the data plane, past the host's
+    network stack where that is possible, or the stack."""
+
+    DIRECT = "direct"
+    STACK = "stack"
+
+
 class Host(Resource):
     """A machine with an agent, which registers it, or a foreign VTEP that a
     topology file names. ``name`` is what machines and ports give as their host,
@@ -90,6 +98,7 @@ class Host(Resource):
     udp_port: UdpPort = VXLAN_PORT
     foreign: bool = False
     machine_id: str = ""
+    envelopes: EnvelopeWay = EnvelopeWay.DIRECT
 
 
 class Detour(Resource):

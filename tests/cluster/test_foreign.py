@@ -226,3 +226,8 @@ def test_a_trace_says_that_it_goes_to_the_switch(lab: Running) -> None:
     eventually(lambda: lab.pings("h1/w1", "172.17.18.8"), "the machine to be known")
     told = lab.host("h1", "heddle", "trace", "w1", "172.17.18.8").stdout
     assert VTEP in told, told
+
+
+def test_hosts_say_who_makes_their_envelopes(lab: Running) -> None:
+    told = {host["name"]: host["envelopes_now"] for host in lab.show("hosts")}
+    assert told == {"h1": "direct", "h2": "direct", SWITCH: ""}

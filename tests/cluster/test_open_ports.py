@@ -15,7 +15,7 @@ VNI = 100
 GUEST_MAC, GUEST4, GUEST6 = "02:00:00:00:00:77", "172.17.17.77", "fd00:17::77"
 TOPOLOGY = f"""
 version: 1
-hosts: {{h1: {{}}, h2: {{}}}}
+hosts: {{h1: {{}}, h2: {{}}, h3: {{}}}}
 networks:
   web: {{vni: {VNI}, cidr: [172.17.17.0/24, "fd00:17::/64"]}}
   db: {{cidr: [192.168.0.0/24, "fd00:db::/64"]}}
@@ -89,6 +89,29 @@ def test_it_is_learned(lab: Running) -> None:
     assert [e.inner[ARP].pdst for e in capture.inner(ARP) if e.inner[ARP].op == 1] == []
     requests = [e for e in capture.inner(ICMP) if e.inner[ICMP].type == 8]
     assert [(e.vni, e.inner.dst) for e in requests] == [(VNI, GUEST_MAC)]
+
+
+def test_it_is_learned_through_a_relay(lab: Running) -> None:
+    """Which tells who the sender was: what is for it goes back the same way, and not to
+    all hosts."""
+    lab.cluster.heddle("lab", "cut", "--name", lab.folder.name, "h1", "h2")
+    try:
+        (relay,) = [host.vtep for host in lab.plan.own_hosts() if host.name == "h3"]
+        eventually(lambda: goes_through(lab, relay), "the guest to be reached through h3")
+    finally:
+        lab.cluster.heddle("lab", "heal", "--name", lab.folder.name)
+
+
+def goes_through(lab: Running, relay: str) -> bool:
+    """A ping of the guest, learned before, goes there and nowhere else."""
+    if not lab.pings("h2/far", GUEST4):
+        return False
+    lab.exec("h2/far", "ip", "neigh", "flush", "all")
+    with captured(lab, "h2") as capture:
+        lab.pings("h2/far", GUEST4)
+    assert [e for e in capture.inner(ARP) if e.inner[ARP].pdst == GUEST4] == []
+    requests = [e for e in capture.inner(ICMP) if e.inner[ICMP].type == 8]
+    return [(e.outer.dst, e.vni, e.inner.dst) for e in requests] == [(relay, VNI, GUEST_MAC)]
 
 
 @pytest.mark.parametrize("address", ["172.17.17.11", "172.17.17.12", "fd00:17::11", "fd00:17::12"])

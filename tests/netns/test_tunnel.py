@@ -278,8 +278,25 @@ def test_a_loopback_is_not_watched(host: ApplierHost) -> None:
     """Where an address is announced by a routing protocol, no link has it."""
     run("ip", "address", "delete", f"{IPV4.vtep}/24", "dev", "underlay")
     run("ip", "address", "add", f"{IPV4.vtep}/32", "dev", "lo")
-    started(host)
+    applier = started(host)
     assert not (pin_dir(host.datapath.host) / "underlay_link").exists()
+    assert applier.envelopes == "stack (no Ethernet)"
+
+
+def test_the_stack_may_be_left_to_make_all_envelopes(host: ApplierHost) -> None:
+    """By the settings of the host, and back: then nothing watches."""
+    applier, pin = started(host), pin_dir(host.datapath.host) / "underlay_link"
+    assert (applier.envelopes, pin.exists()) == ("direct", True)
+    watch = Action("~", f"link {TUNNEL}: watch of the underlay")
+    assert applier.synchronize(state(replace(IPV4, is_direct=False))).changes == [watch]
+    assert (applier.envelopes, pin.exists()) == ("stack (settings)", False)
+    assert not applier.audit()
+    assert applier.synchronize(state(IPV4)).changes == [watch]
+    assert (applier.envelopes, pin.exists()) == ("direct", True)
+
+
+def test_who_makes_envelopes_in_ipv6(host: ApplierHost) -> None:
+    assert started(host, IPV6).envelopes == "stack (IPv6 underlay)"
 
 
 # ---- what stands in the way --------------------------------------------------

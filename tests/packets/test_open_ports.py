@@ -336,23 +336,32 @@ def test_what_an_open_port_sends_is_marked(tunnel: Tunnel, version: int) -> None
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_through_a_relay_nothing_is_learned(across: Tunnel, version: int) -> None:
-    """Nor from a host that the port has left: the sender's is not known. What is for
-    the guest is flooded meanwhile, and no pair gives way."""
+def test_through_a_relay(across: Tunnel, version: int) -> None:
+    """Which puts the number of the sender in the place of ours: the guest is behind that
+    host, and not behind the relay. No pair gives way."""
     board = across.board
     board.world.put_pair(WEB1, PREFIX[version], WEB1.mac)
     board.run("web1", announcement(WEB1.mac, version))
     drain(board)
     for frame in (announcement(WEB8.mac, version), claim(GUEST.mac, GUEST, version)):
-        across.write(NEAR, WEB.vni, frame, number=OPEN | HERE, bits=FORWARDED_ONCE)
+        across.write(NEAR, WEB.vni, frame, number=OPEN | BEHIND.number, bits=FORWARDED_ONCE)
         assert drain(board) == {name: [bytes(frame)] for name in ("web1", "web2", "web3")}
-    assert board.rows("open_addresses") == board.rows("open_macs") == []
     assert owner(board, version) == WEB1.mac
     across.read_all()
     to = between(WEB2, GUEST, version, udp())
     board.devices["web2"].write(bytes(to))
-    for host in (NEAR, SIX):
-        across.carries(host, WEB.vni, to)
+    across.carries(NEAR, WEB.vni, to, number=BEHIND.number)
+    assert across.read_all() == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_from_a_host_that_its_port_has_left_nothing_is_learned(
+    across: Tunnel, version: int
+) -> None:
+    """It says no more that the sender is open."""
+    frame = claim(GUEST.mac, GUEST, version)
+    across.write(NEAR, WEB.vni, frame, number=HERE, bits=FORWARDED_ONCE)
+    assert across.board.rows("open_addresses") == across.board.rows("open_macs") == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -364,10 +373,10 @@ def test_a_port_elsewhere_takes_no_pair(across: Tunnel, version: int) -> None:
         assert owner(across.board, version) == WEB1.mac
 
 
-def test_a_relay_tells_on_that_the_sender_is_open(tunnel: Tunnel) -> None:
+def test_a_relay_tells_who_the_open_sender_is(tunnel: Tunnel) -> None:
     frame = between(GUEST, WEB8, 4, udp())
     tunnel.write(SIX, WEB.vni, frame, number=OPEN | NEAR.number)
-    tunnel.carries(NEAR, WEB.vni, frame, number=OPEN | NEAR.number, bits=FORWARDED_ONCE)
+    tunnel.carries(NEAR, WEB.vni, frame, number=OPEN | SIX.number, bits=FORWARDED_ONCE)
 
 
 def test_a_relay_is_told_that_the_sender_is_open(tunnel: Tunnel) -> None:

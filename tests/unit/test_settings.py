@@ -29,11 +29,12 @@ def test_a_capacity_is_a_rate(tmp_path: Path) -> None:
         ("capacity = true", "is no rate"),
         ("capacity: 10gbit", "it must be TOML"),
         ("host = 5", "host is a table: write [host] above its keys"),
-        ('[host]\nvtp = "192.0.2.1"', "unknown key host.vtp; known: vtep, udp_port"),
+        ('[host]\nvtp = "192.0.2.1"', "unknown key host.vtp; known: vtep, udp_port, envelopes"),
         ('[host]\nvtep = "h1"', "host.vtep: 'h1' does not appear to be an IPv4 or IPv6 address"),
         ('[host]\nvtep = "224.0.0.1"', "host.vtep: 224.0.0.1 is no address that other hosts"),
         ('[host]\nvtep = "fe80::1"', "host.vtep: fe80::1 holds on one link only"),
         ("[host]\nudp_port = 70000", "host.udp_port: 70000 is no UDP port: 1 to 65535"),
+        ('[host]\nenvelopes = "fast"', "host.envelopes: 'fast' is none of direct, stack"),
         ("[host]\nudp_port = true", "host.udp_port: True is no UDP port"),
         ('[store]\nuser = "heddle"', "store.etcd is missing"),
         ('[store]\netcd = "http://192.0.2.1"', "store.etcd: a list is wanted"),
@@ -81,6 +82,7 @@ def test_a_host_in_a_cluster(tmp_path: Path) -> None:
 [host]
 vtep = "2001:DB8::1"
 udp_port = 8472
+envelopes = "stack"
 
 [store]
 etcd = ["https://etcd1.example", "https://[2001:db8::5]:12379/"]
@@ -92,6 +94,7 @@ ca = "/etc/ssl/ca.crt"
     assert read_settings(file) == HostSettings(
         vtep="2001:db8::1",
         udp_port=8472,
+        envelopes="stack",
         etcd=EtcdSettings(
             endpoints=(
                 Member("https://etcd1.example:2379", "etcd1.example", 2379, True),

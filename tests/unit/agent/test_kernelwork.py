@@ -38,6 +38,8 @@ class NothingToTell:
 class SlowApplier:
     """Says in which order it was asked, and works on links until it may go on."""
 
+    envelopes = "direct"
+
     def __init__(self) -> None:
         self.done: list[str] = []
         self.begun, self.may_go_on = threading.Event(), threading.Event()

@@ -44,7 +44,7 @@ from heddle.compiler.state import (
     VtepRow,
 )
 from heddle.compiler.symbols import ENDPOINT_PORT, ENDPOINT_REMOTE, ROUTE_VIA, VTEP, VTEP_FOREIGN
-from heddle.intent.model import HOST_NUMBER_MAX, AnyResource, Kind
+from heddle.intent.model import HOST_NUMBER_MAX, AnyResource, EnvelopeWay, Kind
 
 TUNNEL = Device("heddle-vxlan")
 OWN_TAP = Device("tap0001-0002-p")
@@ -81,6 +81,11 @@ def test_a_host_with_a_vtep_has_a_tunnel() -> None:
     state = compiled(host(1, udp_port=8472)).state
     assert state.tunnel == Tunnel(8472, "192.0.2.1", f"heddle:tunnel:{HOST}")
     assert state.rows == {RowKey("this_host", 0): ThisHostRow(1, TUNNEL, 8472)}
+
+
+def test_a_host_may_leave_envelopes_to_its_stack() -> None:
+    tunnel = compiled(host(1, envelopes=EnvelopeWay.STACK)).state.tunnel
+    assert tunnel == Tunnel(4789, "192.0.2.1", f"heddle:tunnel:{HOST}", is_direct=False)
 
 
 def test_a_host_without_one_has_none() -> None:
