@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,6 +117,11 @@ class _Layouts:
         self.awaited = offsets["is_awaited_no_more"]
         self.key_bytes = offsets["other_ifindex"]
 
+    def ends_of(self, name: bytes) -> tuple[int, int]:
+        """The numbers of both ends in what names a record."""
+        other = name[self.key_bytes : self.key_bytes + 4]
+        return int.from_bytes(name[:4], "little"), int.from_bytes(other, "little")
+
     def pack(self, key: bytes, *values: int) -> bytes:
         """A record; its key is its first member."""
         return key + self.record.pack(*values)[len(key) :]
@@ -145,6 +151,7 @@ class Departure:
         self._numbers = {end.ifindex: number for number, end in enumerate(ends, start=1)}
         self._layouts = _Layouts(datapath.abi)
         self._reply = datapath.abi.value("FLOW_REPLY")
+        self._zone = datapath.abi.value("TUNNEL_ZONE")
         self._told: dict[bytes, bytes] = {}  # what the other host knows
 
     @property
@@ -159,7 +166,8 @@ class Departure:
     def delta(self) -> bytes:
         """Records of what has changed since the last call, for ``Arrival.adopt``."""
         told, changed = {}, []
-        for record in self._records():
+        entries, now = dict(self._datapath.table("flows").items()), time.monotonic_ns()
+        for record in chain(self._records(entries, now), self._followed(entries, now)):
             name, content = self._split(record)
             told[name] = content
             if self._told.get(name) != content:
@@ -178,26 +186,46 @@ class Departure:
         record[self._layouts.ended] = 1
         return bytes(record)
 
-    def _records(self) -> Iterator[bytes]:
-        entries = dict(self._datapath.table("flows").items())
-        now, unpack = time.monotonic_ns(), self._layouts.flow.unpack
+    def _records(self, entries: Mapping[bytes, bytes], now: int) -> Iterator[bytes]:
+        """Of connections that have an end at one of the ports."""
+        for key, flow in self._openers(entries):
+            ends = self._numbers_of(key, flow)
+            if any(ends):
+                yield self._record(key, ends, flow, self._reply_to(entries, key, flow), now)
+
+    def _followed(self, entries: Mapping[bytes, bytes], now: int) -> Iterator[bytes]:
+        """Of those that had, and whose packets have shown by now that it is elsewhere:
+        they have not ended. What the other host knows them by stays."""
+        there = {
+            key[4:]: (key, flow)
+            for key, flow in self._openers(entries)
+            if not any(self._numbers_of(key, flow))
+            and self._zone & (int.from_bytes(key[:4], "little") | flow.other_ifindex)
+        }
+        for name in self._told:
+            if (found := there.get(name[4 : self._layouts.key_bytes])) is not None:
+                key, flow = found
+                ends = self._layouts.ends_of(name)
+                yield self._record(key, ends, flow, self._reply_to(entries, key, flow), now)
+
+    def _openers(self, entries: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, _Flow]]:
+        unpack = self._layouts.flow.unpack
         for key, raw in entries.items():
             flow = _Flow._make(unpack(raw))
-            if flow.role == self._reply:
-                continue
-            ifindex = int.from_bytes(key[:4], "little")
-            if ifindex in self._numbers or flow.other_ifindex in self._numbers:
-                yield self._record(key, flow, self._reply_to(entries, key, flow), now)
+            if flow.role != self._reply:
+                yield key, flow
 
-    def _record(self, key: bytes, flow: _Flow, reply: _Flow | None, now: int) -> bytes:
-        ifindex = int.from_bytes(key[:4], "little")
-        opener, other = (
-            self._numbers.get(end, _ELSEWHERE) for end in (ifindex, flow.other_ifindex)
-        )
+    def _numbers_of(self, key: bytes, flow: _Flow) -> tuple[int, int]:
+        opener = self._numbers.get(int.from_bytes(key[:4], "little"), _ELSEWHERE)
+        return opener, self._numbers.get(flow.other_ifindex, _ELSEWHERE)
+
+    def _record(
+        self, key: bytes, ends: tuple[int, int], flow: _Flow, reply: _Flow | None, now: int
+    ) -> bytes:
         used_at = max(flow.used_at, reply.used_at if reply else 0)
         ages = max(now - flow.opened_at, 0), max(now - used_at, 0)
         counts = (reply.packets, reply.bytes) if reply else (0, 0)
-        return self._layouts.pack_flow(key, (opener, other), flow, ages, counts)
+        return self._layouts.pack_flow(key, ends, flow, ages, counts)
 
     def _reply_to(self, entries: Mapping[bytes, bytes], key: bytes, flow: _Flow) -> _Flow | None:
         _, source_port, destination_port, protocol, source, destination = self._layouts.key.unpack(

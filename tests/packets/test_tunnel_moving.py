@@ -22,6 +22,7 @@ from packet_world import ALL, DB, DB1, MAIN_DB, MAIN_WEB, WEB, WEB1, WEB2, Nic
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
+from heddle.datapath.codec import partial_layout
 from heddle.datapath.moving import Arrival, Departure, End
 from heddle.datapath.testrun import run
 from tests.packets.conftest import TC_ACT_REDIRECT, TC_ACT_SHOT, Switchboard
@@ -171,6 +172,33 @@ def leave(tunnel: Tunnel, version: int) -> None:
     board.run("web1", between(WEB1, DB1, version, tcp("A")))
     assert board.connection().state == "ESTABLISHED"
     mark(board, WEB1, "PORT_AWAY", group=SENDS)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_one_that_has_followed_is_not_told_as_ended(tunnel: Tunnel, version: int) -> None:
+    """db1 goes on asking while web1 stands still, before the last records are read. The
+    host that web1 comes to learns what of its state has changed, and no more."""
+    board = tunnel.board
+    departure = Departure(board.datapath, [End(board.devices["web1"].ifindex, 0)])
+    leave(tunnel, version)
+    bulk = departure.bulk()
+    for flags in ("PA", "FA"):
+        answer = between(DB1, WEB1, version, tcp(flags, 80, 40000))
+        write(board, DB1, answer)
+        tunnel.carries(NEAR, WEB.vni, forwarded(answer, MAIN_WEB.mac, WEB1.mac))
+        assert board.connection().from_ifindex == board.world.value("TUNNEL_ZONE") | DB.vni
+        delta = departure.delta()
+        assert len(delta) == (len(bulk) if flags == "FA" else 0)
+    assert delta[:44] == bulk[:44], "under the name that it has there"
+    state, ended = (
+        partial_layout(board.datapath.abi.codec("connection_record"), [name])
+        for name in ("state", "has_ended")
+    )
+    assert (
+        board.datapath.abi.enum("connection_state")(state.unpack(delta)[0]).name
+        == "CONNECTION_FIN_WAIT"
+    )
+    assert ended.unpack(delta) == (0,)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -335,7 +363,7 @@ def senders(board: Switchboard, *frames: tuple[Nic, bytes]) -> Iterator[Callable
         lost.value = 0
         turn.wait()
         turn.wait()
-        return lost.value
+        return int(lost.value)
 
     yield go
     lost.value = -1
