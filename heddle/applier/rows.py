@@ -12,7 +12,8 @@ from heddle.applier.kernel import Kernel
 from heddle.applier.packer import MissingLinkError, RowPacker
 from heddle.applier.report import Report, Verb
 from heddle.applier.slots import CounterSlots
-from heddle.compiler.state import TABLE_ORDER, Device, RowKey, RowValue
+from heddle.compiler.state import TABLE_ORDER, Device, PortRow, RowKey, RowValue, Symbol
+from heddle.compiler.symbols import STANDBY
 from heddle.errors import KernelError
 
 # Tables in whose rows an ifindex may stand.
@@ -66,11 +67,36 @@ class Rows:
             return False
         # Read after the digest: what is altered in between is seen now or next time.
         actual = self._kernel.read_table(table)
+        if table == "ports":
+            self._overlook_first_frames(actual)
         if actual == self._held[table]:
             self._digests[table] = digest
             return False
         self._held[table] = actual
         return True
+
+    def _overlook_first_frames(self, ports: dict[bytes, bytes]) -> None:
+        """That a port stands by no more is no damage: the data plane says so with its
+        VM's first frame, until the agent does. To put that back would send what is for
+        the VM to the host that it has left."""
+        held = self._held["ports"]
+        altered = [key for key in ports if key in held and ports[key] != held[key]]
+        if not altered:
+            return
+        unpack = self._kernel.abi.table_types("ports")[0].unpack
+        devices = {index: device for device, index in self._indexes.items()}
+        for key in altered:
+            row = RowKey("ports", Device(devices.get(unpack(key), "")))
+            value = self.wanted.get(row)
+            if isinstance(value, PortRow) and ports[key] == self._awake(row, value):
+                ports[key] = held[key]
+
+    def _awake(self, row: RowKey, port: PortRow) -> bytes | None:
+        """The row of a port that stands by, as its first frame leaves it."""
+        names = tuple(name for name in port.flags.names if name != STANDBY)
+        if names == port.flags.names:
+            return None
+        return self._packer.value(row, port._replace(flags=Symbol(port.flags.enum, names)))
 
     # ---- what must be done -----------------------------------------------
 

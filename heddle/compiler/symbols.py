@@ -30,6 +30,7 @@ STATEFUL = Symbol("policy_group_flag", ())
 STATELESS = Symbol("policy_group_flag", ("POLICY_STATELESS",))
 PROTOCOL_ANY = Symbol("limits", ("PROTOCOL_ANY",))
 
+STANDBY = "PORT_STANDBY"
 _PORT_FLAGS = (
     "PORT_PEER",
     "PORT_DHCP4",
@@ -38,7 +39,7 @@ _PORT_FLAGS = (
     "PORT_OPEN",
     "PORT_SHAPED_TO_VM",
     "PORT_DSCP",
-    "PORT_STANDBY",
+    STANDBY,
     "PORT_AWAY",
 )
 

@@ -22,7 +22,16 @@ from hypothesis import strategies as st
 
 from heddle.applier.applier import Action, Applier
 from heddle.applier.fake import Died, FakeKernel
-from heddle.compiler.state import TABLE_ORDER, Device, HostState, Rate, RowKey, Shaping
+from heddle.compiler.state import (
+    TABLE_ORDER,
+    Device,
+    HostState,
+    PortRow,
+    Rate,
+    RowKey,
+    Shaping,
+    Symbol,
+)
 
 A, B, C = Plug(1), Plug(2), Plug(3)
 BOX = Plug(4, container=True)
@@ -428,6 +437,28 @@ def test_a_repair_of_rows_makes_all_flows_stale() -> None:
     applier.audit()
     assert all(value > before.get(slot, 0) for slot, value in epochs(kernel).items())
     assert len(epochs(kernel)) == kernel.abi.value("EPOCH_SLOTS")
+
+
+def test_a_first_frame_of_a_port_that_stands_by_is_no_damage() -> None:
+    """An audit between the frame and the agent's own word must not undo it."""
+    state = host_state([A, B])
+    row = RowKey("ports", Device(A.device))
+    port = state.rows[row]
+    assert isinstance(port, PortRow)
+    state.rows[row] = port._replace(flags=Symbol("port_flag", ("PORT_OPEN", "PORT_STANDBY")))
+    kernel, applier = applied(state)
+    key, codec = row_key(kernel, row), kernel.abi.table_types("ports")[1]
+    fields, open_port = codec.unpack(kernel.tables["ports"][key]), ("PORT_OPEN",)
+    awake = codec.pack({**fields, "flags": kernel.abi.bits("port_flag", open_port)})
+    kernel.tables["ports"][key] = awake
+    for _ in range(2):
+        assert not applier.audit()
+        assert kernel.tables["ports"][key] == awake
+    after = host_state([A, B])
+    after.rows[row] = port._replace(flags=Symbol("port_flag", open_port))
+    assert Action("~", f"ports {A.device}") in applier.apply(delta_between(state, after)).changes
+    kernel.tables["ports"][key] = codec.pack({**fields, "flags": 0})
+    assert Action("~", f"ports {A.device}") in applier.audit().changes
 
 
 def test_a_namespace_removed_by_somebody_is_made_anew_with_its_links() -> None:
