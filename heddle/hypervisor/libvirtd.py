@@ -9,6 +9,7 @@ the same name do not meet, and QEMU runs in the network namespace of the agent.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import grp
 import os
@@ -36,6 +37,10 @@ _SYSTEMD = Path("/run/systemd/system")  # exists where systemd is process 1
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.05
+_BUSY_SECONDS = 5.0
+_NOBODY_THERE = (errno.ENOENT, errno.ECONNREFUSED)  # no socket; one that a dead daemon left
+# A daemon is there, and has closed the connection or did not take it.
+_BUSY = (errno.EAGAIN, errno.EINTR, errno.EIO, errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT)
 # In the order of starting. A libvirtd that we started ends by itself when no
 # machine runs and nobody is connected; virtlogd must be there as long as it is.
 _OPTIONS: dict[str, tuple[str, ...]] = {"virtlogd": (), "libvirtd": ("--timeout", "30")}
@@ -89,16 +94,30 @@ def is_hooked() -> bool:
 
 
 def connect() -> libvirt.virConnect | None:
-    """A connection to this host's libvirt, None where no daemon runs.
+    """A connection to this host's libvirt, None where no daemon runs. One that has no
+    time to take the connection is asked again, for ``_BUSY_SECONDS``.
 
     Raises HypervisorError when one runs but refuses.
     """
-    try:
-        return libvirt.open(connection_uri())
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR:  # no socket, or nobody there
-            return None
-        raise _explained("libvirt refuses the connection", error) from error
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            return libvirt.open(connection_uri())
+        except libvirt.libvirtError as error:
+            reason = _errno(error)
+            if reason in _NOBODY_THERE:
+                return None
+            if reason not in _BUSY or time.monotonic() > deadline:
+                raise _explained("libvirt refuses the connection", error) from error
+        time.sleep(_POLL_SECONDS)
+
+
+def _errno(error: libvirt.libvirtError) -> int | None:
+    """Of the system call that has failed, None where that is not the cause."""
+    if error.get_error_code() != libvirt.VIR_ERR_SYSTEM_ERROR:
+        return None
+    number: int | None = error.get_int1()
+    return number
 
 
 def ensure_libvirtd(progress: Progress = lambda _: None) -> libvirt.virConnect:
