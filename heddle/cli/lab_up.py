@@ -14,10 +14,10 @@ from heddle.cli.change import Wanted, commit, print_plan, wanted_by
 from heddle.cli.progress import Progress
 from heddle.cli.table import render
 from heddle.cli.view import View, addresses, view_with_active
-from heddle.cli.waiting import ready, wait_for
+from heddle.cli.waiting import Facts, Missing, ready, wait_for
 from heddle.errors import RequestError
 from heddle.intent.hosts import host_id
-from heddle.intent.model import Kind, Machine, Port
+from heddle.intent.model import AnyResource, Kind, Machine, Port
 from heddle.intent.schema import BUILT_IN_IMAGE
 from heddle.intent.topology import Topology, load_topology
 from heddle.lab import hosts
@@ -25,10 +25,11 @@ from heddle.lab.build import build, remove_hosts, space_of
 from heddle.lab.folder import CONTROL, ETCD, LabFolder, locked
 from heddle.lab.plan import MEMBERS_MAX, LabPlan, checked_name, plan_lab
 from heddle.lab.spaces import enter_network
-from heddle.store.interface import Transaction
+from heddle.store.interface import Store, Transaction
 from heddle.store.open import open_store
 
 _OPERATOR = "lab"  # as whom the store knows us
+_READ_AGAIN_SECONDS = 0.5  # from one look at where everything is to the next
 
 
 def bring_up(file: Path, name: str, servers: int, seconds: float, progress: Progress) -> str:
@@ -78,20 +79,17 @@ def _apply(
     """Commit what the file says, and wait until all hosts have made it so."""
     with closing(open_store()) as store:
         wanted, revision = commit(store, lambda: wanted_by(topology, store, running=True))
-    progress.clear()
-    print_plan(wanted.plan)
-    for host in plan.own_hosts():
-        wait_for(
-            ready(
-                revision,
-                _of_host(wanted, Kind.MACHINE, host.name),
-                _of_host(wanted, Kind.PORT, host.name),
-                {host.name},
-            ),
-            progress,
-            max(deadline - time.monotonic(), 1.0),
-            hosts.socket_of(lab, host.name),
-        )
+        progress.clear()
+        print_plan(wanted.plan)
+        places = Places(store, wanted.objects)
+        waited_for: dict[str, str] | None = None
+        while places.hosts != waited_for:  # else one has moved to a host that was looked at
+            waited_for = places.hosts
+            for host in plan.own_hosts():
+                missing = places.ready(revision, host.name)
+                left = max(deadline - time.monotonic(), 1.0)
+                wait_for(missing, progress, left, hosts.socket_of(lab, host.name))
+            places.read()
     return wanted
 
 
@@ -103,13 +101,44 @@ def _forget(left: Iterable[str]) -> None:
             store.commit(Transaction(delete=ids))
 
 
-def _of_host(wanted: Wanted, kind: Kind, host: str) -> dict[str, str]:
-    """Ids and names of the machines or ports of a host."""
-    return {
-        item.id: item.name
-        for item in wanted.objects
-        if item.kind is kind and isinstance(item, Machine | Port) and item.host == host
-    }
+class Places:
+    """On which host each machine and port is at the moment: VMs may move while they
+    are waited for."""
+
+    def __init__(self, store: Store, objects: Iterable[AnyResource]) -> None:
+        self._store = store
+        self._items = [item for item in objects if isinstance(item, Machine | Port)]
+        self.read()
+
+    def read(self) -> None:
+        there = self._store.snapshot(Kind.MACHINE, Kind.PORT).objects
+        now = [there[item.kind].get(item.id) for item in self._items]
+        self.hosts = {item.id: item.host for item in now if isinstance(item, Machine | Port)}
+        self._read_at = time.monotonic()
+
+    def ready(self, revision: int, host: str) -> Missing:
+        """Missing until those work that the host has now."""
+
+        def missing(facts: Facts, look: int) -> str:
+            words = self._ready_now(revision, host)(facts, look)
+            if words and time.monotonic() > self._read_at + _READ_AGAIN_SECONDS:
+                self.read()
+                words = self._ready_now(revision, host)(facts, look)
+            return words
+
+        return missing
+
+    def _ready_now(self, revision: int, host: str) -> Missing:
+        machines, ports = (self._names(kind, host) for kind in (Kind.MACHINE, Kind.PORT))
+        return ready(revision, machines, ports, {host})
+
+    def _names(self, kind: Kind, host: str) -> dict[str, str]:
+        """By id."""
+        return {
+            item.id: item.name
+            for item in self._items
+            if item.kind is kind and self.hosts.get(item.id) == host
+        }
 
 
 def _table(view: View, ports: Iterable[str]) -> str:
