@@ -7,7 +7,7 @@ import json
 import logging
 import zlib
 
-from heddle.agent.journey import Journey, Surroundings
+from heddle.agent.journey import ChunkMark, Journey, Surroundings
 from heddle.agent.migration import Action, Event, Leaving, Timeouts, leaving
 from heddle.datapath.moving import Departure
 from heddle.errors import HypervisorError
@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 20  # of records, before they are compressed
 _FOLLOW_SECONDS = 0.1
+_UNDECIDED = (Leaving.WAITING, Leaving.COPYING)
 _EVENTS = {
     Turn.PAUSED: Event.PAUSED,
     Turn.RESUMED: Event.RESUMED,
@@ -53,12 +54,15 @@ class LeavingJourney(Journey[Leaving]):
             self.happened(Event.REFUSED)
         elif what == "taken":
             self.happened(Event.TAKEN)
+        elif what == "cancel":
+            self.error = "it was called off"
+            self.happened(Event.CALLED_OFF)
 
     async def begin(self) -> None:
         pass
 
     def late(self) -> str:
-        if self._course.state in (Leaving.WAITING, Leaving.COPYING):
+        if self._course.state in _UNDECIDED:
             return f"host {self.machine.migrating_to} does not answer: does its agent run?"
         return f"the hypervisor has not moved it in time: {self._course.state}"
 
@@ -73,6 +77,13 @@ class LeavingJourney(Journey[Leaving]):
         elif where is Whereabouts.OFF:
             self.error = f"machine {self.machine.name} is off"
             self.happened(Event.ENDED)
+        elif self._course.state in _UNDECIDED and await self._is_alone():
+            self.error = self.late()
+            self.happened(Event.LATE)
+
+    async def _is_alone(self) -> bool:
+        """Before the hypervisor has begun, nothing goes on without the other agent."""
+        return await asyncio.to_thread(self._around.is_down, self.machine.migrating_to)
 
     # ---- what is done ------------------------------------------------------
 
@@ -90,11 +101,15 @@ class LeavingJourney(Journey[Leaving]):
             case Action.TURN_BACK:
                 await self._around.turn(self.machine.id, None)
             case Action.COMMIT_MOVED:
+                self.error = None  # whatever was in its way
                 self.commit(self._around.commit_moved)
             case Action.COMMIT_STAYED:
                 self.commit(self._around.commit_stayed)
 
     async def _send_connections(self) -> None:
+        stands_still = self._course.state in (Leaving.SWITCHING, Leaving.GONE)
+        at_end = ChunkMark.LAST | (ChunkMark.COMPLETE if stands_still else ChunkMark(0))
+
         def job() -> None:
             if self._departure is None:
                 self._departure = self._around.departure(self.machine.id)
@@ -103,11 +118,10 @@ class LeavingJourney(Journey[Leaving]):
             step = _CHUNK_BYTES // size * size
             pieces = [records[at : at + step] for at in range(0, len(records), step)] or [b""]
             for number, piece in enumerate(pieces, start=1):
-                last = b"\1" if number == len(pieces) else b"\0"
+                mark = at_end if number == len(pieces) else ChunkMark(0)
                 key = f"{self.machine.id}/connections/{self._sent:06}"
-                self._around.post(
-                    self.machine.migrating_to, key, last + zlib.compress(piece, level=1)
-                )
+                message = bytes([mark]) + zlib.compress(piece, level=1)
+                self._around.post(self.machine.migrating_to, key, message)
                 self._sent += 1
 
         await asyncio.to_thread(job)

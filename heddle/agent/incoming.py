@@ -7,7 +7,7 @@ import json
 import zlib
 from collections import deque
 
-from heddle.agent.journey import Journey, Surroundings
+from heddle.agent.journey import ChunkMark, Journey, Surroundings
 from heddle.agent.migration import Action, Arriving, Event, Timeouts, arriving
 from heddle.compiler.state import MachineSpec
 from heddle.datapath.moving import Arrival
@@ -17,6 +17,7 @@ from heddle.intent.model import Machine
 
 _PREPARE_SECONDS = 0.05  # between two looks whether links and rows are there
 _OFFER_SECONDS = 1.0  # the other agent may begin after us
+_HERE = (Arriving.ACTIVE, Arriving.SETTLING)
 # How long a connection counts as used before its packets come here.
 _KEEP_SECONDS = 900.0
 
@@ -29,6 +30,7 @@ class ArrivingJourney(Journey[Arriving]):
         self._definition = ""
         self._chunks: deque[bytes] = deque()
         self._arrival: Arrival | None = None
+        self._is_complete = False
 
     # ---- what happens ------------------------------------------------------
 
@@ -51,7 +53,10 @@ class ArrivingJourney(Journey[Arriving]):
         self.work(self._prepare())
 
     def late(self) -> str:
-        return "it takes too long"
+        return (
+            f"host {self.machine.host} has not sent the last connections: does its agent run? "
+            "Those that began just before the switch may be lost"
+        )
 
     async def look(self) -> None:
         where = await asyncio.to_thread(self._around.hypervisor.whereabouts, self.machine.id)
@@ -95,6 +100,9 @@ class ArrivingJourney(Journey[Arriving]):
                     await asyncio.to_thread(self._arrival.has_come)
             case Action.COMMIT_MOVED:
                 self.commit(self._around.commit_moved)
+            case Action.AWAIT_REST:
+                if self._is_complete:
+                    self.happened(Event.COMPLETE)
 
     async def _offer(self) -> None:
         goal = Goal(self._around.host, self._around.address, self._definition)
@@ -104,7 +112,7 @@ class ArrivingJourney(Journey[Arriving]):
 
     async def _adopt(self) -> None:
         """Connections count as used until the machine is here: then they are."""
-        keep = 0.0 if self._course.state is Arriving.ACTIVE else _KEEP_SECONDS
+        keep = 0.0 if self._course.state in _HERE else _KEEP_SECONDS
 
         def job(records: bytes) -> None:
             if self._arrival is None:
@@ -114,8 +122,12 @@ class ArrivingJourney(Journey[Arriving]):
         while self._chunks:
             chunk = self._chunks.popleft()
             await asyncio.to_thread(job, zlib.decompress(chunk[1:]))
-            if chunk[0]:
+            marks = ChunkMark(chunk[0])
+            if ChunkMark.LAST in marks:
                 await self._post("taken", b"taken")
+            if ChunkMark.COMPLETE in marks:
+                self._is_complete = True
+                self.happened(Event.COMPLETE)
 
     async def _post(self, what: str, value: bytes) -> None:
         key = f"{self.machine.id}/{what}"

@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntFlag, StrEnum
 from typing import Any, Generic, Protocol, TypeVar
 
 from heddle.agent.migration import Action, Course, Event, Timeouts
@@ -26,6 +26,13 @@ LOOK_SECONDS = 1.0  # between two looks at where the machine is, should an event
 COMMIT_RETRY_SECONDS = 1.0
 
 State = TypeVar("State", bound=StrEnum)
+
+
+class ChunkMark(IntFlag):
+    """The first byte of a message with connections."""
+
+    LAST = 1  # of those that are told now
+    COMPLETE = 2  # the machine stands still: nothing changes any more
 
 
 class Hypervisor(Protocol):
@@ -59,6 +66,8 @@ class Surroundings:
     """What is not there yet of a machine's links and rows, or None."""
     trouble: Callable[[MachineSpec], str | None]
     """Why something of them can't be had, or None."""
+    is_down: Callable[[str], bool]
+    """Whether a host's agent is known to be silent; blocks."""
     post: Callable[[str, str, bytes], None]
     """Mail to a host's agent (host, key, value); blocks."""
     commit_moved: Callable[[str], None]

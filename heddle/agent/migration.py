@@ -26,7 +26,9 @@ The host that it comes to (``Arriving``)::
         |                      |                       |                             |
       unfit                    +------withdrawn--------+                         committed
         v                                              v                             v
-     REFUSED ----------------withdrawn--------------> OVER <-------------------------+
+     REFUSED ----------------withdrawn--------------> OVER <--complete, late--- SETTLING
+
+    SETTLING   the store knows: the last word about connections may be on its way still
 
 The machine works where it was until the hypervisor says that it has moved: only
 MOVED leads to GONE, and only the machine's own frame, or that it runs, to ACTIVE.
@@ -62,6 +64,7 @@ class Arriving(StrEnum):
     OFFERED = "offered"
     LOADED = "loaded"
     ACTIVE = "active"
+    SETTLING = "settling"
     REFUSED = "refused"
     OVER = "over"
 
@@ -78,6 +81,7 @@ class Event(StrEnum):
     MOVED = "moved"  # the hypervisor, or the store, says that it runs there
     FAILED = "failed"  # the hypervisor has given up
     ENDED = "ended"  # it is off, without having moved
+    CALLED_OFF = "called off"  # somebody wants it to stay
     UNDER_WAY = "under way"  # the hypervisor moves it, whoever asked it to
     LATE = "late"  # the state has lasted longer than it may
 
@@ -87,6 +91,7 @@ class Event(StrEnum):
     CONNECTIONS = "connections"  # more of them have come
     FIRST_FRAME = "first frame"  # the machine has sent one here
     RUNS = "runs"  # the hypervisor says that it runs here
+    COMPLETE = "complete"  # all that the other host had to tell of connections is here
 
     # to both
     WITHDRAWN = "withdrawn"  # the store says no longer that it shall move
@@ -104,6 +109,7 @@ class Action(StrEnum):
     REPORT_READY = "report ready"
     REPORT_REFUSED = "report refused"
     ADOPT = "adopt"  # the connections that have come, and say so
+    AWAIT_REST = "await rest"  # of them, if there is any
     TURN_HERE = "turn here"  # rows: it is here
     COMMIT_MOVED = "commit moved"
     COMMIT_STAYED = "commit stayed"
@@ -123,6 +129,7 @@ LEAVING: Table[Leaving] = {
     (_L.WAITING, _E.READY): (_L.COPYING, (_DO.SEND_CONNECTIONS,)),
     (_L.WAITING, _E.REFUSED): _STAY,
     (_L.WAITING, _E.LATE): _STAY,
+    (_L.WAITING, _E.CALLED_OFF): _STAY,
     (_L.WAITING, _E.ENDED): _STAY,
     (_L.WAITING, _E.WITHDRAWN): (_L.OVER, ()),
     (_L.WAITING, _E.UNDER_WAY): (_L.MOVING, (_DO.SEND_CONNECTIONS, _DO.MOVE)),
@@ -131,6 +138,7 @@ LEAVING: Table[Leaving] = {
     (_L.COPYING, _E.TAKEN): (_L.MOVING, (_DO.MOVE,)),
     (_L.COPYING, _E.REFUSED): _STAY,
     (_L.COPYING, _E.LATE): _STAY,
+    (_L.COPYING, _E.CALLED_OFF): _STAY,
     (_L.COPYING, _E.ENDED): _STAY,
     (_L.COPYING, _E.WITHDRAWN): (_L.OVER, ()),
     (_L.COPYING, _E.UNDER_WAY): (_L.MOVING, (_DO.MOVE,)),
@@ -143,6 +151,7 @@ LEAVING: Table[Leaving] = {
     # The hypervisor decides whether it is too late to give up.
     (_L.MOVING, _E.REFUSED): (_L.MOVING, (_DO.ABORT,)),
     (_L.MOVING, _E.LATE): (_L.MOVING, (_DO.ABORT,)),
+    (_L.MOVING, _E.CALLED_OFF): (_L.MOVING, (_DO.ABORT,)),
     (_L.MOVING, _E.WITHDRAWN): (_L.MOVING, (_DO.ABORT,)),
     (_L.SWITCHING, _E.MOVED): (_L.GONE, (_DO.COMMIT_MOVED,)),
     (_L.SWITCHING, _E.RESUMED): (_L.MOVING, (_DO.TURN_BACK,)),
@@ -150,6 +159,7 @@ LEAVING: Table[Leaving] = {
     (_L.SWITCHING, _E.ENDED): _STAY_AFTER_ALL,
     (_L.SWITCHING, _E.REFUSED): (_L.SWITCHING, (_DO.ABORT,)),
     (_L.SWITCHING, _E.LATE): (_L.SWITCHING, (_DO.ABORT,)),
+    (_L.SWITCHING, _E.CALLED_OFF): (_L.SWITCHING, (_DO.ABORT,)),
     (_L.SWITCHING, _E.WITHDRAWN): (_L.SWITCHING, (_DO.ABORT,)),
     (_L.GONE, _E.COMMITTED): (_L.OVER, ()),
     (_L.STAYING, _E.COMMITTED): (_L.OVER, ()),
@@ -177,8 +187,12 @@ ARRIVING: Table[Arriving] = {
     (_A.LOADED, _E.FIRST_FRAME): _HERE,
     (_A.LOADED, _E.RUNS): _HERE,
     (_A.ACTIVE, _E.CONNECTIONS): (_A.ACTIVE, (_DO.ADOPT,)),
-    (_A.ACTIVE, _E.COMMITTED): (_A.OVER, ()),
+    (_A.ACTIVE, _E.COMMITTED): (_A.SETTLING, (_DO.AWAIT_REST,)),
     (_A.ACTIVE, _E.WITHDRAWN): (_A.ACTIVE, (_DO.COMMIT_MOVED,)),  # by mistake: it is here
+    (_A.SETTLING, _E.CONNECTIONS): (_A.SETTLING, (_DO.ADOPT,)),
+    (_A.SETTLING, _E.COMPLETE): (_A.OVER, ()),
+    (_A.SETTLING, _E.LATE): (_A.OVER, ()),
+    (_A.SETTLING, _E.WITHDRAWN): (_A.OVER, ()),
     (_A.REFUSED, _E.WITHDRAWN): (_A.OVER, ()),
     (_A.REFUSED, _E.RUNS): _HERE,
     (_A.REFUSED, _E.FIRST_FRAME): _HERE,
@@ -192,6 +206,7 @@ class Timeouts(NamedTuple):
     copying: float = 30.0
     moving: float = 600.0
     switching: float = 60.0
+    settling: float = 10.0
 
     def of(self, state: StrEnum) -> float | None:
         limit: float | None = self._asdict().get(state.value)

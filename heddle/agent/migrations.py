@@ -48,6 +48,7 @@ class Migrations:
         self._turned: set[str] = set()  # machines of which rows are not as the store says
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._relays: dict[str, asyncio.Task[None]] = {}
+        self._informed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -55,8 +56,10 @@ class Migrations:
         return bool(self._journeys)
 
     async def run(self) -> None:
-        """Take in mail, for ever."""
+        """Take in mail, for ever, from when it is known whom it may be about: what came
+        while no agent ran here waits for the journey that it belongs to."""
         try:
+            await self._informed.wait()
             async for messages in self._mail.follow():
                 await self._deliver(messages)
         finally:
@@ -72,6 +75,7 @@ class Migrations:
             elif not known:
                 continue
             await self._changed(machine_id, machine)
+        self._informed.set()
 
     def turned(self, machine_id: str, turn: Turn) -> None:
         """libvirt tells of a machine; from any thread."""

@@ -20,7 +20,7 @@ from heddle.agent.residents import Residents
 from heddle.compiler.state import MachineSpec
 from heddle.datapath.loader import Datapath
 from heddle.datapath.moving import Arrival, Departure, End, ends_of, follow_machine
-from heddle.errors import HeddleError
+from heddle.errors import HeddleError, StoreError
 from heddle.events.tunnel import ActiveEvent
 from heddle.hypervisor import moving
 from heddle.hypervisor.moving import Goal, Transport, Turns, Whereabouts
@@ -29,7 +29,8 @@ from heddle.intent.names import tap_name
 from heddle.settings import HostSettings
 from heddle.store.interface import Change, Snapshot, Store
 from heddle.store.mail import Mail
-from heddle.store.open import open_mail
+from heddle.store.open import open_mail, open_reader
+from heddle.store.reader import Life
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class MovingParts:
     transport: Transport
     datapath: Datapath
     limits: Timeouts
+    lives: Callable[[], Mapping[str, Life]]
+    """Which hosts are up, by name; blocks. StoreError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,8 @@ def moving_parts(
     stack.callback(mail.close)
     own = Datapath.open(host)  # tables have a buffer each, and this is another thread
     stack.callback(own.close)
+    reader = open_reader()
+    stack.callback(reader.close)
     wanted = settings.migration
     return MovingParts(
         mail=mail,
@@ -78,6 +83,7 @@ def moving_parts(
         transport=Transport(wanted.uri, wanted.data),
         datapath=own,
         limits=Timeouts(moving=wanted.timeout),
+        lives=reader.lives,
     )
 
 
@@ -150,6 +156,7 @@ class Relocation:
             spec=self._spec,
             missing=self._missing,
             trouble=self._trouble,
+            is_down=self._is_down,
             post=self._parts.mail.post,
             commit_moved=self._residents.has_moved,
             commit_stayed=self._residents.has_stayed,
@@ -178,6 +185,13 @@ class Relocation:
         for nic in spec.nics:
             names += [nic.device, nic.port_id]
         return next((pending[name] for name in names if name in pending), None)
+
+    def _is_down(self, host: str) -> bool:
+        try:
+            life = self._parts.lives().get(host)
+        except StoreError:
+            return False  # nobody knows
+        return life is not None and not life.up
 
     def _ends(self, machine_id: str) -> list[End]:
         spec = self._spec(machine_id)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from heddle.store.interface import Snapshot, Store
 
 _LOOK_SECONDS = 0.1
+_CANCEL_SECONDS = 60.0
+_CANCEL_AGAIN_SECONDS = 0.2
 _SETTLE_SECONDS = 5.0  # for the last word of a migration that failed
 
 
@@ -43,9 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     with closing(open_store()) as store:
         if arguments.cancel:
-            machine = begin(store, arguments.name, "")
-            print(f"{machine.name} stays on host {machine.host}, if it is not too late")
-            return 0
+            return _call_off(store, arguments.name)
         machine = begin(store, arguments.name, arguments.host)
         began = time.monotonic()
         with Progress() as progress:
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def begin(store: Store, name: str, target: str) -> Machine:
-    """Write where the machine shall go; return it as it was with that."""
+    """Write where a machine shall go; return it as it was with that."""
     from heddle.intent.model import Kind, Port
     from heddle.store.interface import Transaction
 
@@ -71,6 +71,37 @@ def begin(store: Store, name: str, target: str) -> Machine:
     ]
     store.commit(Transaction(put=moved, as_read=True))
     return machine.model_copy(update={"migrating_to": target})
+
+
+def _call_off(store: Store, name: str) -> int:
+    """Ask the host that it leaves, which alone can know whether it is too late: were the
+    store to say at once that it stays, its links would go on the other host while it may
+    be about to go on there."""
+    from heddle.intent.model import Kind, Machine
+    from heddle.paths import settings_file
+    from heddle.settings import read_settings
+    from heddle.store.open import open_mail
+
+    snapshot = store.snapshot()
+    begun = _machine(snapshot, name)
+    _check(snapshot, begun, "")
+    deadline = time.monotonic() + _CANCEL_SECONDS
+    with closing(open_mail(read_settings(settings_file()))) as mail:
+        while time.monotonic() < deadline:
+            found = store.snapshot(Kind.MACHINE).objects[Kind.MACHINE].get(begun.id)
+            if not isinstance(found, Machine):
+                raise NotFoundError(f"machine {begun.name} has been removed meanwhile")
+            if found.host != begun.host:
+                raise OperationError(f"it is too late: {begun.name} runs on host {found.host}")
+            if not found.migrating_to:
+                print(f"{begun.name} stays on host {begun.host}")
+                return 0
+            mail.post(begun.host, f"{begun.id}/cancel", b"")  # again: it may be starting
+            time.sleep(_CANCEL_AGAIN_SECONDS)
+    raise OperationError(
+        f"host {begun.host} does not answer: start its agent, which finds out where "
+        f"{begun.name} runs"
+    )
 
 
 def _machine(snapshot: Snapshot, name: str) -> Machine:

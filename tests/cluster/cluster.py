@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,6 +164,31 @@ class Running:
     def pings(self, machine: str, address: str, *options: str) -> bool:
         command = ["ping", "-c", "1", "-W", "1", *options, address]
         return self.exec(machine, *command, check=False).returncode == 0
+
+    def drops(self) -> Counter[str]:
+        """Packets that hosts have dropped so far, by host, port and reason."""
+        found: Counter[str] = Counter()
+        for host in self.plan.own_hosts():
+            rows = json.loads(self.host(host.name, "heddle", "drops", "--json").stdout)
+            for row in rows:
+                found[f"{host.name} {row['port']} {row['reason']}"] += row["packets"]
+        return found
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """What hosts have dropped meanwhile and know of flows and machines now, and the
+        agents' logs, beside what a failure in the block says."""
+        before = self.drops()
+        try:
+            yield
+        except AssertionError as error:
+            error.add_note(f"dropped meanwhile: {dict(self.drops() - before)}")
+            for host in self.plan.own_hosts():
+                for what in ("flows", "machine", "port", "agent"):
+                    told = self.host(host.name, "heddle", "show", what, "--json", check=False)
+                    error.add_note(f"--- {host.name}: {what}\n{told.stdout}{told.stderr}")
+            error.add_note(self.cluster.logs())
+            raise
 
     def agent_pid(self, host: str) -> int:
         return int((self.folder.root(host) / "run/heddle/agent.pid").read_text())

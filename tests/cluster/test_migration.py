@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from cluster import Running, cluster, eventually
 
+from heddle.agent.migration import Timeouts
 from heddle.lab.etcd import stop_member
 
 pytestmark = pytest.mark.timeout(1800)
@@ -121,7 +122,7 @@ def test_nothing_is_lost_but_in_the_hypervisors_downtime(lab: Running, container
     here = settled(lab)
     there, before = other(here), boot_id(lab, here)
     argv = lab.inside(container, sys.executable, str(HERE / "pinger.py"), ADDRESS, "25")
-    with lab.background(argv) as pinger:
+    with lab.explained(), lab.background(argv) as pinger:
         assert pinger.stdout is not None
         assert pinger.stdout.readline() == "{}\n"
         done = lab.host(here, "heddle", "migrate", "vm0", there)
@@ -129,10 +130,10 @@ def test_nothing_is_lost_but_in_the_hypervisors_downtime(lab: Running, container
         job = virsh(lab, there, "domjobinfo", "vm0", "--completed")
         downtime = int(re.search(r"Total downtime: +(\d+)", job)[1])  # type: ignore[index]
         told = json.loads(pinger.communicate()[0])
-    flows = (told["resumed_at"] - fact(lab, there)["first_frame_at"]) / 1e6
-    print(f"traffic flows {flows:.1f} ms after the first frame; ", end="")
-    print(f"downtime {downtime} ms, pinged from {container} ({here} to {there}): {told}")
-    assert told["lost"] <= downtime
+        flows = (told["resumed_at"] - fact(lab, there)["first_frame_at"]) / 1e6
+        print(f"traffic flows {flows:.1f} ms after the first frame; ", end="")
+        print(f"downtime {downtime} ms, pinged from {container} ({here} to {there}): {told}")
+        assert told["lost"] <= downtime
     assert host_of(lab) == there
     assert boot_id(lab, there) == before
     eventually(lambda: is_ready(lab), "vm0 is ready")
@@ -273,7 +274,8 @@ def faster(lab: Running, host: str) -> None:
 def test_called_off(lab: Running) -> None:
     with migrating(lab) as (here, _):
         before = boot_id(lab, here)
-        lab.host("h3", "heddle", "migrate", "vm0", "--cancel")
+        done = lab.host("h3", "heddle", "migrate", "vm0", "--cancel")
+        assert done.stdout == f"vm0 stays on host {here}\n"
     assert settled(lab) == here
     faster(lab, here)
     assert boot_id(lab, here) == before
@@ -326,7 +328,9 @@ def test_a_target_whose_agent_is_dead(lab: Running) -> None:
     here = settled(lab)
     there = other(here)
     os.kill(lab.agent_pid(there), signal.SIGKILL)
+    begun = time.monotonic()
     done = lab.host(here, "heddle", "migrate", "vm0", there, check=False)
+    assert time.monotonic() - begun < Timeouts().waiting, "its lease says so before"
     assert done.returncode == 1
     assert f"host {there} does not answer" in done.stderr
     assert f"vm0 runs on host {here} as before" in done.stderr
