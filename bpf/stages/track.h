@@ -8,6 +8,7 @@
 #include "stages/ends.h"
 #include "stages/foresee.h"
 #include "stages/quote.h"
+#include "stages/recall.h"
 
 /* No epoch has this number: the first packet asks the rules. */
 #define EPOCH_NEVER 0xffffffff
@@ -158,7 +159,7 @@ static __always_inline int judge_first(struct packet *packet, bool makes_room)
 	int stateless;
 
 	packet->reply_epoch = current_epoch(packet->to_network % EPOCH_SLOTS);
-	stateless = judge_opening(packet, packet->key.ifindex, packet->to_ifindex, false);
+	stateless = judge_or_recall(packet);
 	if (stateless < 0)
 		return drop(packet, STAGE_POLICY, -stateless);
 	if (is_icmp_error(packet) || !may_open(packet)) {

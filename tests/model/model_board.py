@@ -100,10 +100,12 @@ class ModelBoard:
         self._compiler = Compiler(HOST, self._limits)
         objects = list(objects)
         self._plug(objects)
-        self._compiler.update((o.kind, o.id, o) for o in objects)
+        delta = self._compiler.update((o.kind, o.id, o) for o in objects)
         assert not self._compiler.errors, self._compiler.errors
         self._counter_slots = CounterSlots(self.datapath.abi.value("COUNTER_SLOTS"))
         self._write(self._compiler.state.rows)
+        for vni in delta.touched:
+            self._advance_epoch(vni)
 
     def change(self, before: AnyResource | None, after: AnyResource | None) -> None:
         """One object becomes another (None: is not there) as the applier does it."""

@@ -244,7 +244,8 @@ class World:
         assert self.datapath.table(table).delete(key_codec.pack(key)), f"{table}: no {key}"
 
     def replace(self, owner: str, rows: Sequence[TableRow]) -> None:
-        """Write rows in place of those that were written for this owner before."""
+        """Write rows in place of those that were written for this owner before, and let
+        all networks know, as the applier does."""
         for table, key in self._rows_of.pop(owner, []):
             self.datapath.table(table).delete(key)
         self._rows_of[owner] = []
@@ -252,6 +253,7 @@ class World:
             self.put(table, key, value)
             packed = self.datapath.abi.table_types(table)[0].pack(key)
             self._rows_of[owner].append((table, packed))
+        self.advance_epochs()
 
     def value(self, name: str) -> int:
         return self.datapath.abi.value(name)
@@ -262,6 +264,10 @@ class World:
         table, number = self.datapath.table("epochs"), slot.to_bytes(4, "little")
         current = int.from_bytes(table.get(number) or b"", "little")
         self.put("epochs", slot, current + 1)
+
+    def advance_epochs(self) -> None:
+        for network in (WEB, DB, FAR, LONE):
+            self.advance_epoch(network)
 
     # ---- the whole of it -----------------------------------------------
 
