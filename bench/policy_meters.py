@@ -14,6 +14,7 @@ CPU = 0
 STREAM_CPUS = (0, 1)  # of the sender and of the receiver
 FLOOD_CPUS = (0, 1)
 CONGESTION_CONTROL = "cubic"  # as in figures/tcp.py
+_OPENER_PORTS = 50_000  # of flows.h: so many flows share a port of the receiver
 _LOSS_MAX = 0.001
 
 
@@ -47,17 +48,22 @@ class FlowMeter:
             "source_ip": pair.sender_ip,
             "destination_ip": pair.receiver_ip,
             "cpu": CPU,
+            "stride": 1,
             "softirqd_schedstat": private.ksoftirqd_schedstat(CPU),
             "daemon_tasks": f"/proc/{daemon}/task" if daemon else "",
         }
 
-    def cost(self, milliseconds: int, flows: int = 1, first_flow: int = 0) -> FrameCost:
-        """Of so many UDP flows in turn, from a number on."""
+    def cost(
+        self, milliseconds: int, flows: int = 1, first_flow: int = 0, *, own_ports: bool = False
+    ) -> FrameCost:
+        """Of so many UDP flows in turn, from a number on; ``own_ports``: each to
+        another port of the receiver."""
+        stride = {"stride": _OPENER_PORTS} if own_ports else {}
         answer = meter(
             "flows",
-            **self._settings,
+            **self._settings | stride,
             flows=flows,
-            first_flow=first_flow,
+            first_flow=first_flow * stride.get("stride", 1),
             first_port=UDP_PORTS[0],
             milliseconds=milliseconds,
         )
@@ -124,6 +130,7 @@ def flood(
     are those of flood.c that say with what and for how long."""
     answer = meter(
         "flood",
+        stride=1,
         switch_netns=netns_path(pair.switch),
         sender_netns=netns_path(pair.sender),
         sender_port=pair.host_device,

@@ -11,13 +11,14 @@ import random
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
-from bench.policy_peers import TCP_PORTS, UDP_PORTS
+from bench.policy_peers import UDP_PORTS
 from heddle.intent.model import Direction, Kind, SecurityGroupRule
 from heddle.intent.names import PROJECT, object_id
 
 _SEED = 3
 _PROTOCOLS = (6, 17)  # TCP and UDP
-_OTHER_PORTS = (max(*TCP_PORTS, *UDP_PORTS) + 1, 65535)  # not those of the meters
+_METER_PORTS = (min(UDP_PORTS), 39_999)  # to which meters send, at the most
+_OTHER_PORTS = (_METER_PORTS[1] + 1, 65535)
 _PREFIX_BITS = range(8, 33)
 _NUMBERS = 1 << 20  # beyond those that a topology file gives
 
@@ -42,6 +43,15 @@ class RuleBook:
         prefix that it lies in has rules, for ranges of other ports than theirs."""
         for number in range(count):
             yield self._rule(number, IPv4Address(peer), 2)
+
+    def allowing(self, peer: str) -> SecurityGroupRule:
+        """The rule that lets frames of the meters from ``peer`` in: found last, as
+        its prefix is the longest."""
+        low, high = _METER_PORTS
+        rule = self._rule(_NUMBERS - 1, IPv4Address(peer), 1)
+        changes = {"port_min": low, "port_max": high, "remote_cidr": f"{peer}/32"}
+        whose = {"direction": Direction.TO_VM, "protocol": _PROTOCOLS[1], "name": "of the meters"}
+        return rule.model_copy(update=changes | whose)
 
     def _rule(self, number: int, address: IPv4Address, ends: int) -> SecurityGroupRule:
         """Prefix lengths, directions and protocols take turns. ``ends`` of the

@@ -65,8 +65,8 @@ int transmit(struct xdp_md *context)
 	if (!recipe || !recipe->flows || !count || data + FRAME_BYTES > end)
 		return XDP_DROP;
 	__builtin_memcpy(data, recipe->frame, FRAME_BYTES);
-	number_ports(data + PORTS_OFFSET, recipe, recipe->first_flow + *count % recipe->flows,
-		     recipe->reply);
+	number_ports(data + PORTS_OFFSET, recipe,
+		     recipe->first_flow + *count % recipe->flows * recipe->stride, recipe->reply);
 	(*count)++;
 	return XDP_TX;
 }

@@ -13,7 +13,8 @@
  * Settings: PROGRAMS, SWITCH_NETNS, SENDER_NETNS, RECEIVER_NETNS, DEVICE (in
  * both), SENDER_PORT and RECEIVER_PORT (their host ends), SOURCE_MAC,
  * DESTINATION_MAC, REPLY_SOURCE_MAC, REPLY_DESTINATION_MAC, SOURCE_IP,
- * DESTINATION_IP, FLOWS, FIRST_FLOW (number), FIRST_PORT, CPU, SOFTIRQD_SCHEDSTAT (of that
+ * DESTINATION_IP, FLOWS, FIRST_FLOW (number), STRIDE (between
+ * numbers), FIRST_PORT, CPU, SOFTIRQD_SCHEDSTAT (of that
  * CPU's ksoftirqd), DAEMON_TASKS (folder of /proc with the daemon's tasks, or
  * empty), MILLISECONDS.
  * Prints {"first_sent", "first_delivered", "first_cpu_ns", "later_cpu_ns",

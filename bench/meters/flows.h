@@ -30,6 +30,7 @@ struct recipe {
 	__u8 reply_frame[FRAME_BYTES]; /* of a conversation */
 	__u32 other_port; /* the other side's; the next one when all of the opener's are used */
 	__u32 first_flow;
+	__u32 stride; /* between the numbers of two flows */
 	__u32 flows;
 	__u32 reply;
 };

@@ -161,6 +161,7 @@ static inline struct generator new_generator(struct bpf_object *object, const ch
 	generator.ifindex = if_nametoindex(setting("DEVICE"));
 	generator.recipe.flows = number_setting("FLOWS");
 	generator.recipe.first_flow = number_setting("FIRST_FLOW");
+	generator.recipe.stride = number_setting("STRIDE");
 	generator.recipe.other_port = number_setting("FIRST_PORT");
 	return generator;
 }

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from bench.figures import SUITES
-from bench.policy_peers import TCP_PORTS, UDP_PORTS
+from bench.policy_peers import UDP_PORTS
 from bench.policy_rules import RuleBook
 from heddle.compiler.host import Compiler
 from heddle.intent.model import AnyResource, Kind, SecurityGroup, SecurityGroupRule
@@ -38,6 +38,7 @@ def test_policy_has_every_figure_of_the_tables() -> None:
         "policy-frames-with-10000-rules",
         "policy-first-packet",
         "policy-connects-of-nftables",
+        "policy-connects-beyond-veths",
         "policy-handshakes-of-nftables",
         "policy-tcp-of-open-ports",
         "guarantee-in-frame-flood",
@@ -66,12 +67,20 @@ def test_two_books_share_no_number() -> None:
     assert len(set(numbers)) == 1000
 
 
+def test_frames_of_the_meters_have_a_rule_of_their_own() -> None:
+    rule = RuleBook("many").allowing(PEER)
+
+    assert rule.remote_cidr == f"{PEER}/32"
+    assert (rule.port_min, rule.port_max) == (UDP_PORTS[0], 39_999)
+    assert rule.number not in {each.number for each in _scattered(500)}
+
+
 @pytest.mark.parametrize("rules", [_scattered, _nested])
 def test_no_rule_is_for_the_frames_of_the_meters(rules: Maker) -> None:
     for rule in rules(500):
         assert rule.port_min is not None
         assert rule.port_max is not None
-        assert max(*UDP_PORTS, *TCP_PORTS) < rule.port_min <= rule.port_max
+        assert 39_999 < rule.port_min <= rule.port_max
 
 
 def test_nested_rules_are_all_about_the_peer() -> None:
