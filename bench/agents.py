@@ -17,7 +17,7 @@ from bench.cluster_plan import host_name
 from bench.commands import BenchError, progress
 from bench.figures.scale import resident_megabytes
 
-PROCESSES = 2
+PROCESSES = 6  # an interpreter's lock is shared by no more agents than it must
 _CHECKOUT = Path(bench.__file__).parent.parent
 
 

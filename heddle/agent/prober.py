@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path as File
 from typing import Any, NamedTuple, Protocol
 
@@ -255,6 +256,7 @@ class Prober:
             log.warning("%s: %s", self._memory, error.strerror)
 
 
+@lru_cache(maxsize=1024)  # asked for with each answer of a host
 def _path(host: str, relay: str | None, mtu: int) -> Path:
     return Path(id=object_id(PROJECT, Kind.PATH, host), name=host, host=host, relay=relay, mtu=mtu)
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
-import time
+import tempfile
 import zlib
 from contextlib import closing
 from pathlib import Path
@@ -72,13 +73,12 @@ def restore(
 
 
 def _write_connections(spec: MachineSpec, host: str) -> None:
-    """A line that says when (s of the Epoch, since hosts share no other clock), and
-    compressed records (heddle.datapath.moving)."""
+    """A line that says when, and compressed records (heddle.datapath.moving)."""
     with closing(Datapath.open(host)) as datapath:
         ends = ends_of(datapath, _ifindexes(spec))
         records = Departure(datapath, ends).bulk()
-    told = json.dumps({"saved_at": time.time(), "ends": len(ends)})
     file = connections_file(spec)
+    told = json.dumps({"saved_at": clock_of(file.parent), "ends": len(ends)})
     file.touch(mode=0o600)
     file.write_bytes(told.encode() + b"\n" + zlib.compress(records, level=1))
 
@@ -95,8 +95,16 @@ def _read_connections(spec: MachineSpec, host: str) -> None:
         if len(ends) != saved["ends"]:
             raise HypervisorError(f"it had {saved['ends']} NICs, and has {len(ends)}")
         with closing(Arrival(datapath, ends)) as arrival:
-            away = max(time.time() - saved["saved_at"], 0.0)
+            away = max(clock_of(file.parent) - saved["saved_at"], 0.0)
             arrival.adopt(zlib.decompress(compressed), away_seconds=away)
+
+
+def clock_of(folder: Path) -> float:
+    """Seconds of the Epoch by the clock of the file system: hosts that share it share
+    this clock as well, and their own need not agree. OSError when nothing can be
+    written there."""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".heddle-") as file:
+        return os.stat(file.fileno()).st_mtime
 
 
 def _ifindexes(spec: MachineSpec) -> list[int]:

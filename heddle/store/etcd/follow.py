@@ -131,7 +131,7 @@ class _Large(NamedTuple):
 
 
 class Follower:
-    """Blocks its thread; ``Waker.end`` ends that."""
+    """Blocks its thread; ``close`` ends that."""
 
     def __init__(
         self, client: EtcdClient, host: str, waker: Waker, cache: IntentCache | None
@@ -149,11 +149,14 @@ class Follower:
         self._pending = False  # they are part of a large commit, which is not complete
         self._large = _Large()
         self._told = 0  # up to which revision
+        self._unkept: list[Callable[[IntentCache], None]] = []
         self._outage = ""
         self._pause = _RETRY_SECONDS[0]
 
     def next(self) -> list[Followed]:
-        """What there is to tell, which may be nothing."""
+        """What there is to tell, which may be nothing. What was told before has been
+        carried out by then."""
+        self._keep_told()
         try:
             if self._outage or (self._known is None and not self._in_step):
                 self._probe()
@@ -168,6 +171,11 @@ class Follower:
             return self._failed(error)
         self._pause = _RETRY_SECONDS[0]
         return told
+
+    def close(self) -> None:
+        """From any thread."""
+        self._waker.end()
+        self._keep_told()
 
     # ---- trouble ---------------------------------------------------------
 
@@ -361,8 +369,15 @@ class Follower:
         return Batch(revision, changes)
 
     def _keep(self, write: Callable[[IntentCache], None]) -> None:
-        """In the cache; without it an agent only starts later."""
-        if self._cache is not None:
+        """In the cache, once it is carried out: a disk may take longer than that does."""
+        self._unkept.append(write)
+
+    def _keep_told(self) -> None:
+        """Without a cache an agent only starts later."""
+        unkept, self._unkept = self._unkept, []
+        if self._cache is None:
+            return
+        for write in unkept:
             try:
                 write(self._cache)
             except StoreError as error:

@@ -77,14 +77,13 @@ class EtcdStore:
             waker.end()
 
     async def follow(self, host: str) -> AsyncGenerator[Followed, None]:
-        waker = Waker()
-        follower = Follower(self._client, host, waker, self._cache)
+        follower = Follower(self._client, host, Waker(), self._cache)
         try:
             while True:
                 for told in await asyncio.to_thread(follower.next):
                     yield told
         finally:
-            waker.end()
+            follower.close()
 
     def catch_up(self, host: str) -> None:
         self._client.overwrite([put(wake_key(host), b"")])
