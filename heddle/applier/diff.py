@@ -84,6 +84,7 @@ def aspects(link: Link, fact: LinkFact) -> frozenset[Aspect]:
         Aspect.MTU: fact.mtu != link.mtu,
         Aspect.FILTER: not fact.filtered,
         Aspect.TO_VM: fact.to_vm != limit(link),
+        Aspect.SILENCE: not fact.silent,
     }
     return frozenset(aspect for aspect, is_wrong in wrong.items() if is_wrong)
 

@@ -87,6 +87,7 @@ class FakeLink:
     mark: bool = False
     peer: Peer | None = None
     to_vm: Allowance | None = None
+    silent: bool = True
 
 
 @dataclass
@@ -267,6 +268,8 @@ class FakeKernel:
             link.filtered = True
         elif aspect is Aspect.TO_VM:
             link.to_vm = limit(wanted)
+        elif aspect is Aspect.SILENCE:
+            link.silent = True
         else:
             link.up = True
 
@@ -423,4 +426,5 @@ def _fact(link: FakeLink) -> LinkFact:
         filtered=link.filtered,
         peer=link.peer,
         to_vm=link.to_vm,
+        silent=link.silent,
     )

@@ -29,7 +29,7 @@ class Peer(NamedTuple):
 class LinkFact(NamedTuple):
     """A link that bears our mark, as it is. ``filtered``: our program is at its
     ingress. ``peer`` is None for a TAP, and where it was not asked for. ``to_vm``
-    is its limit of bandwidth."""
+    is its limit of bandwidth. ``silent``: the host's own IPv6 is off there."""
 
     ifindex: int
     name: str
@@ -41,6 +41,7 @@ class LinkFact(NamedTuple):
     filtered: bool
     peer: Peer | None = None
     to_vm: Allowance | None = None
+    silent: bool = True
 
 
 class Aspect(Enum):
@@ -51,6 +52,7 @@ class Aspect(Enum):
     MTU = "mtu"
     FILTER = "filter"
     TO_VM = "bandwidth"  # what limits it of what the VM is sent
+    SILENCE = "IPv6 off"
     UP = "up"
 
 

@@ -45,6 +45,7 @@ _IFLA_INFO_KIND = 1
 _IFLA_INFO_DATA = 2
 _VETH_INFO_PEER = 1
 _IFLA_TUN_MULTI_QUEUE = 7
+_IFLA_INET6_CONF = 2
 _IFLA_INET6_ADDR_GEN_MODE = 8
 _IN6_ADDR_GEN_MODE_NONE = 1
 _RTEXT_FILTER_SKIP_STATS = 8
@@ -58,6 +59,7 @@ _AF_INET6 = 10
 
 _INFO = struct.Struct("=BBHiII")  # family, pad, type, index, flags, change
 _TYPE = struct.Struct("=2xH")  # enum ARPHRD_*
+_DISABLE_IPV6 = struct.Struct("=104xi")  # of s32[], DEVCONF_DISABLE_IPV6 (linux/ipv6.h)
 _DROPPED = struct.Struct("=56xQ16xQ")  # tx_dropped, rx_length_errors
 
 # The link group that a link gets when it is made. A veth can't be given its
@@ -79,7 +81,8 @@ class LinkInfo(NamedTuple):
     ``peer`` is the ifindex of a veth's other end and ``peer_nsid`` the number
     of the namespace that it is in; of a link stacked on another ``peer`` is that
     one. ``qdisc`` is the kind of what queues in front of it, ``master`` the
-    ifindex of the bridge, bond or VRF that it is a port of, 0: of none."""
+    ifindex of the bridge, bond or VRF that it is a port of, 0: of none. ``families``
+    are the settings of protocols (``has_ipv6``)."""
 
     ifindex: int
     name: str
@@ -94,6 +97,7 @@ class LinkInfo(NamedTuple):
     peer_nsid: int | None
     qdisc: str
     master: int = 0
+    families: bytes = b""
 
 
 def has_frames(body: bytes) -> bool:
@@ -124,7 +128,14 @@ def parse(body: bytes) -> LinkInfo:
         peer_nsid=int.from_bytes(nsid, "little", signed=True) if nsid else None,
         qdisc=_string(found.get(_IFLA_QDISC)),
         master=_integer(found.get(_IFLA_MASTER)),
+        families=found.get(_IFLA_AF_SPEC, b""),
     )
+
+
+def has_ipv6(link: LinkInfo) -> bool:
+    """Whether the host itself speaks IPv6 there. Not where the MTU is too small for it."""
+    settings = attributes(attributes(link.families).get(_AF_INET6, b"")).get(_IFLA_INET6_CONF, b"")
+    return len(settings) >= _DISABLE_IPV6.size and not _DISABLE_IPV6.unpack_from(settings)[0]
 
 
 def get(index: int, nsid: int | None = None) -> Request:

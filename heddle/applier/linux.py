@@ -157,11 +157,14 @@ class LinuxKernel:
             if error is not None:
                 failures.setdefault(name, f"link {name}: {error.strerror}")
         for index, link, aspects in fixes:
-            if Aspect.MTU in aspects:
+            reason = None
+            if aspects & {Aspect.SILENCE, Aspect.MTU}:
                 error = silence(link.name)
-                reason = error.strerror if error else self._fix_peer_mtu(index, link)
-                if reason:
-                    failures.setdefault(link.name, f"link {link.name}: {reason}")
+                reason = error.strerror if error else None
+            if Aspect.MTU in aspects:
+                reason = reason or self._fix_peer_mtu(index, link)
+            if reason:
+                failures.setdefault(link.name, f"link {link.name}: {reason}")
         return unlimited | failures
 
     def _limit(self, fixes: Sequence[LinkFix]) -> dict[str, str]:
@@ -295,6 +298,7 @@ def _fact(
         filtered=filtered,
         peer=peer,
         to_vm=to_vm,
+        silent=not links.has_ipv6(info),
     )
 
 

@@ -331,6 +331,10 @@ def _rename(_: ApplierHost, device: str) -> None:
     run("ip", "link", "set", "stolen", "up")
 
 
+def _let_ipv6_on(_: ApplierHost, device: str) -> None:
+    Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("0")
+
+
 def _command(*words: str) -> Callable[[ApplierHost, str], None]:
     def damage(_: ApplierHost, device: str) -> None:
         run(*[device if word == "DEVICE" else word for word in words])
@@ -359,6 +363,7 @@ LINK_DAMAGES: dict[str, tuple[Callable[[ApplierHost, str], None], str]] = {
     "no alias": (_command("ip", "link", "set", "DEVICE", "alias", ""), "~ link DEVICE: alias"),
     "down": (_command("ip", "link", "set", "DEVICE", "down"), "~ link DEVICE: up"),
     "renamed": (_rename, "~ link DEVICE: name"),
+    "IPv6": (_let_ipv6_on, "~ link DEVICE: IPv6 off"),
 }
 
 

@@ -70,6 +70,7 @@ def test_a_veth_is_not_replaced_for_a_peer_that_nobody_looked_at() -> None:
         (TAP_FACT._replace(alias="x"), Aspect.ALIAS),
         (TAP_FACT._replace(mtu=1), Aspect.MTU),
         (TAP_FACT._replace(filtered=False), Aspect.FILTER),
+        (TAP_FACT._replace(silent=False), Aspect.SILENCE),
     ],
 )
 def test_each_wrong_aspect_is_fixed_alone(fact: LinkFact, aspect: Aspect) -> None:
