@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import aclosing, closing, contextmanager
 from pathlib import Path
 
 import pytest
+from compiler_intents import machine, port
 from etcd_server import EtcdCluster, etcd_cluster
-from store_places import network
+from store_places import DEADLINE_S, network
 
 from heddle.errors import StoreError
-from heddle.intent.model import Kind, Network
+from heddle.intent.model import AnyResource, Kind, Network
 from heddle.store.etcd.store import EtcdStore
-from heddle.store.interface import Transaction
+from heddle.store.interface import Batch, Snapshot, Transaction
 
 KILLS = 8
 PAUSES = (0.1, 0.8)  # seconds: a member is down for so long, and all are up
@@ -93,9 +95,71 @@ def writers(cluster: EtcdCluster, clocks: threading.local) -> Iterator[list[Writ
         store.close()
 
 
+class Following:
+    """Follows as the agent of a host does that has a port in a network of each writer."""
+
+    HOST = "h1"
+
+    def __init__(self, store: EtcdStore) -> None:
+        self._store = store
+        self._heard = threading.Condition()
+        self._objects: dict[tuple[Kind, str], AnyResource] = {}
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._follow()))
+        self._ended = False
+        store.commit(Transaction(put=[*self._ports()]))
+
+    def _ports(self) -> Iterator[AnyResource]:
+        yield machine("m1", host=self.HOST)
+        for number in range(len(SKEWS)):
+            network_id = network(f"w{number}-0", 1).id
+            yield port(number, 2, "m1", network_id=network_id, host=self.HOST, fixed_ips=())
+
+    def __enter__(self) -> Following:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended = True
+        self._store.catch_up(self.HOST)  # so that it is told something
+        self._thread.join()
+
+    async def _follow(self) -> None:
+        async with aclosing(self._store.follow(self.HOST)) as followed:
+            async for told in followed:
+                if self._ended:
+                    return
+                match told:
+                    case Snapshot():
+                        self._take(
+                            (kind, name, value)
+                            for kind, objects in told.objects.items()
+                            for name, value in objects.items()
+                        )
+                    case Batch():
+                        self._take((c.kind, c.id, c.value) for c in told.changes)
+
+    def _take(self, changes: Iterable[tuple[Kind, str, AnyResource | None]]) -> None:
+        with self._heard:
+            for kind, name, value in changes:
+                if value is not None:
+                    self._objects[kind, name] = value
+            self._heard.notify_all()
+
+    def wait_for(self, networks: Sequence[AnyResource]) -> None:
+        def holds_all() -> bool:
+            return all(self._objects.get((one.kind, one.id)) == one for one in networks)
+
+        with self._heard:
+            assert self._heard.wait_for(holds_all, DEADLINE_S)
+
+
 def test_no_acknowledged_write_is_lost(tmp_path: Path, clocks: threading.local) -> None:
     chance = random.Random(4)  # noqa: S311 (no secret)
-    with etcd_cluster(tmp_path / "etcd" / "data", members=3) as cluster:
+    with (
+        etcd_cluster(tmp_path / "etcd" / "data", members=3) as cluster,
+        closing(EtcdStore(cluster.settings, Following.HOST)) as store,
+        Following(store) as following,
+    ):
         with writers(cluster, clocks) as all_of_them:
             for _ in range(KILLS):
                 member = chance.choice(cluster.members)
@@ -104,8 +168,9 @@ def test_no_acknowledged_write_is_lost(tmp_path: Path, clocks: threading.local) 
                 member.start()
                 time.sleep(chance.uniform(*PAUSES))
         cluster.wait(cluster.settings)
-        with closing(EtcdStore(cluster.settings, "h9")) as store:
-            networks = store.snapshot().objects[Kind.NETWORK].values()
+        with closing(EtcdStore(cluster.settings, "h9")) as reader:
+            networks = reader.snapshot().objects[Kind.NETWORK].values()
+        following.wait_for([one for one in networks if one.name.endswith("-0")])
     stored = {one.name: int(one.domain[1:]) for one in networks if isinstance(one, Network)}
     for writer in all_of_them:
         assert any(turn >= 3 for turn in writer.acknowledged.values())
