@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from heddle.cli.options import add_json, add_timeout, become, describe, require_root
+from heddle.cli.options import add_action, add_json, add_timeout, become, describe, require_root
 from heddle.cli.progress import Progress
 from heddle.cli.table import render, render_json
 from heddle.errors import OperationError, RequestError
@@ -31,23 +31,62 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ("heddle lab down", "take everything away again"),
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    _configure_up(actions.add_parser("up", help="make a lab, or change it to what its file says"))
-    down = actions.add_parser("down", help="end and remove all of a lab")
+    _configure_up(
+        add_action(
+            actions,
+            "up",
+            "make a lab, or change it to what its file says",
+            ("heddle lab up examples/three-hosts.yaml", "named after its file: three-hosts"),
+            ("heddle lab up examples/three-hosts.yaml --etcd-servers 3", "with three etcd servers"),
+        )
+    )
+    down = add_action(
+        actions,
+        "down",
+        "end and remove all of a lab",
+        ("heddle lab down", "the only one there is"),
+        ("heddle lab down three-hosts", "one of several"),
+    )
     down.add_argument("lab", metavar="FILE|NAME", nargs="?", help="default: the only one there is")
     down.set_defaults(act=_down)
-    listing = actions.add_parser("list", help="the labs of this machine")
+    listing = add_action(
+        actions,
+        "list",
+        "the labs of this machine",
+        ("heddle lab list", "with their hosts"),
+        ("heddle lab list --json", "for programs"),
+    )
     add_json(listing)
     listing.set_defaults(act=_list)
-    cut = actions.add_parser("cut", help="lose all that is sent between two hosts, or by one")
+    cut = add_action(
+        actions,
+        "cut",
+        "lose all that is sent between two hosts, or by one",
+        ("heddle lab cut h1 h2", "h1 and h2 cannot reach each other"),
+        ("heddle lab cut h1 h2 --one-way", "what h1 sends does not reach h2"),
+        ("heddle lab cut h1", "nothing reaches h1, nor etcd"),
+    )
     cut.add_argument("hosts", metavar="HOST", nargs="+", help="two hosts, or one to cut off")
     cut.add_argument(
         "--one-way", action="store_true", help="only what the first sends to the second"
     )
     cut.set_defaults(act=_cut)
-    heal = actions.add_parser("heal", help="undo cuts: all, of a host, or between two")
+    heal = add_action(
+        actions,
+        "heal",
+        "undo cuts: all, of a host, or between two",
+        ("heddle lab heal", "all cables carry again"),
+        ("heddle lab heal h1 h2", "the one between h1 and h2"),
+    )
     heal.add_argument("hosts", metavar="HOST", nargs="*", help="default: all")
     heal.set_defaults(act=_heal)
-    execute = actions.add_parser("exec", help="run a command on a host")
+    execute = add_action(
+        actions,
+        "exec",
+        "run a command on a host",
+        ("heddle lab exec h1 -- heddle show", "what h1 knows"),
+        ("heddle lab exec h1 -- tcpdump -ni eth0", "what h1 sends into the underlay"),
+    )
     execute.add_argument("host", metavar="HOST")
     # Not "+": that would take away the "--" of a `heddle exec` in the command as well.
     execute.add_argument(

@@ -18,6 +18,23 @@ def describe(parser: argparse.ArgumentParser, text: str, *examples: tuple[str, s
     parser.epilog = "examples:\n" + "\n".join(lines)
 
 
+def add_action(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    summary: str,
+    *examples: tuple[str, str],
+) -> argparse.ArgumentParser:
+    """An action of a command that has several, such as ``heddle vm list``."""
+    parser = actions.add_parser(
+        name,
+        help=summary,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    describe(parser, f"{summary[0].upper()}{summary[1:]}.", *examples)
+    return parser
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 

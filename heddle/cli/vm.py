@@ -7,9 +7,10 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from heddle.cli.machine import StoredMachine, find_machine
-from heddle.cli.options import add_json, add_timeout, become, describe, require_root
+from heddle.cli.options import add_action, add_json, add_timeout, become, describe, require_root
 from heddle.cli.progress import Progress
 from heddle.cli.table import render, render_json
 from heddle.cli.view import Item, View, addresses
@@ -35,10 +36,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ("heddle vm console vm0", "its serial console; Ctrl-] leaves"),
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="list all VMs with their state", allow_abbrev=False)
+    listing = add_action(
+        actions,
+        "list",
+        "list all VMs with their state",
+        ("heddle vm list", "a table"),
+        ("heddle vm list --json", "all that is known of them, for programs"),
+    )
     add_json(listing)
-    for name, (summary, wait) in _SUMMARIES.items():
-        action = actions.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+    for name, (summary, wait, examples) in _ACTIONS.items():
+        action = add_action(actions, name, summary, *examples)
         action.add_argument("name", metavar="NAME")
         if wait:
             add_timeout(action, 120, wait)
@@ -56,16 +63,69 @@ def configure(parser: argparse.ArgumentParser) -> None:
             )
 
 
-_SUMMARIES = {
-    "start": ("boot a VM and wait until it is ready", "it is ready"),
-    "shutdown": ("ask the guest to shut down and wait until it has", "it is off"),
-    "destroy": ("switch a VM off at once", "it is off"),
-    "reboot": ("ask the guest to boot again", ""),
-    "pause": ("stop the CPUs of a VM", "it stands still"),
-    "resume": ("let a paused VM go on", "it goes on"),
-    "save": ("write the memory of a VM to a file and end it", "it is saved"),
-    "restore": ("start a saved VM where it was when it was saved", "it is ready"),
-    "console": ("enter the serial console of a VM; Ctrl-] leaves", ""),
+class _Action(NamedTuple):
+    """``wait``: what is waited for, if anything."""
+
+    summary: str
+    wait: str
+    examples: tuple[tuple[str, str], ...]
+
+
+_ACTIONS = {
+    "start": _Action(
+        "boot a VM and wait until it is ready",
+        "it is ready",
+        (
+            ("heddle vm start vm0", "and wait two minutes at most"),
+            ("heddle vm start vm0 --timeout 600", "of a guest that takes long"),
+        ),
+    ),
+    "shutdown": _Action(
+        "ask the guest to shut down and wait until it has",
+        "it is off",
+        (("heddle vm shutdown vm0 --timeout 30", "give up after half a minute"),),
+    ),
+    "destroy": _Action(
+        "switch a VM off at once",
+        "it is off",
+        (("heddle vm destroy vm0", "what the guest has not written to its disk is lost"),),
+    ),
+    "reboot": _Action(
+        "ask the guest to boot again",
+        "",
+        (("heddle vm reboot vm0", "its memory is lost, its address stays"),),
+    ),
+    "pause": _Action(
+        "stop the CPUs of a VM",
+        "it stands still",
+        (("heddle vm pause vm0", "`heddle vm resume vm0` lets it go on"),),
+    ),
+    "resume": _Action(
+        "let a paused VM go on",
+        "it goes on",
+        (("heddle vm resume vm0", "with the connections that it had"),),
+    ),
+    "save": _Action(
+        "write the memory of a VM to a file and end it",
+        "it is saved",
+        (
+            ("heddle vm save vm0", "`heddle vm restore vm0` goes on from there"),
+            ("heddle vm save vm0 --to /mnt/shared/vm0", "where another host finds it"),
+        ),
+    ),
+    "restore": _Action(
+        "start a saved VM where it was when it was saved",
+        "it is ready",
+        (
+            ("heddle vm restore vm0", "on the host where it was"),
+            ("heddle vm restore vm0 --host h2", "on another one"),
+        ),
+    ),
+    "console": _Action(
+        "enter the serial console of a VM; Ctrl-] leaves",
+        "",
+        (("heddle vm console vm0", "what is typed goes to the guest"),),
+    ),
 }
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,15 +30,35 @@ def own_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def with_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parser, and those of the actions that it has, such as ``vm list``."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield from with_actions(inner)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_explains_itself(name: str) -> None:
-    text = command_parser(name).format_help()
-    assert text.startswith(f"usage: heddle {name} ")
-    assert "examples:\n" in text
-    for example in re.findall(r"^  (heddle .*?)(?:  +|$)", text, re.MULTILINE):
-        words = example.split()
-        assert words[1] == name
-        command_parser(name).parse_args(words[2:])
+def test_every_command_and_action_explains_itself(name: str) -> None:
+    for parser in with_actions(command_parser(name)):
+        text = parser.format_help()
+        assert text.startswith(f"usage: {parser.prog} ")
+        assert parser.description
+        examples = re.findall(r"^  (heddle .*?)(?:  +|$)", text, re.MULTILINE)
+        assert examples, parser.prog
+        for example in examples:
+            assert example.startswith(parser.prog)
+            command_parser(name).parse_args(shlex.split(example)[2:])
+
+
+@pytest.mark.parametrize(
+    "command", ["show", "drops", "top", "trace", "leaks", "doctor", "vm list", "lab list"]
+)
+def test_what_reads_can_speak_json(command: str) -> None:
+    name = command.split(maxsplit=1)[0]
+    parsers = {parser.prog: parser for parser in with_actions(command_parser(name))}
+    assert "--json" in parsers[f"heddle {command}"].format_help()
 
 
 def test_the_top_lists_all_commands() -> None:
