@@ -22,6 +22,7 @@ from heddle.store.open import has_store
 if TYPE_CHECKING:
     from heddle.intent.model import AnyResource
 
+_NOTHING_FROM = "{}: no such file, and nothing here was made from it"
 _API = "api"  # origin of what no file owns
 
 
@@ -41,7 +42,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     require_root("heddle down")
     file: Path | None = arguments.file
-    if file is None and _nothing_here():
+    is_there = file is None or _is_there(file)
+    if _nothing_here():
+        if not is_there:
+            raise NotFoundError(_NOTHING_FROM.format(file))
         print("nothing to remove")
         return 0
     with Progress() as progress:
@@ -65,8 +69,8 @@ def _remove(file: Path | None, progress: Progress, timeout: float) -> tuple[list
 
     with closing(open_store()) as store:
         removed, revision = remove(store, _chooser(file))
-        if file is not None and not removed and not file.exists():
-            raise NotFoundError(f"{file}: no such file, and nothing here was made from it")
+        if file is not None and not removed and not _is_there(file):
+            raise NotFoundError(_NOTHING_FROM.format(file))
         left = sum(
             item.origin != PROJECT_ORIGIN  # which is there for ports alone
             for objects in store.snapshot().objects.values()
@@ -103,6 +107,14 @@ def _end_data_plane() -> None:
     stop_running()
     Datapath.unpin(host_name())
     stop_own_daemons()
+
+
+def _is_there(file: Path) -> bool:
+    """NotFoundError for what can't be a file's name."""
+    try:
+        return file.exists()
+    except OSError as error:
+        raise NotFoundError(f"{file}: {error.strerror}") from error
 
 
 def _nothing_here() -> bool:

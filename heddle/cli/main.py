@@ -13,9 +13,10 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, NoReturn, Protocol, cast
 
 from heddle import __version__
+from heddle.cli.brevity import brief
 from heddle.errors import HeddleError
 
 EXIT_DONE = 0
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except HeddleError as error:
         for line in str(error).splitlines():  # a wrong file may have several problems
-            print(f"heddle: {line}", file=sys.stderr)
+            print(f"heddle: {brief(line)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("\nheddle: interrupted", file=sys.stderr)
@@ -88,13 +89,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
     except OSError as error:  # such as a full disk behind standard output
-        print(f"heddle: {error}", file=sys.stderr)
+        print(f"heddle: {brief(str(error))}", file=sys.stderr)
         return EXIT_FAILED
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong words are said back, but not all of very long ones."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(brief(message))
 
 
 def command_parser(name: str) -> argparse.ArgumentParser:
     """The parser of one subcommand."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"heddle {name}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -107,7 +115,7 @@ def top_parser() -> argparse.ArgumentParser:
     """The parser of the bare command; it knows subcommands by name only."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="heddle",
         usage="heddle [--version] [--help] COMMAND ...",
         description="A virtual switch and router for the machines of this host.\n\ncommands:\n"

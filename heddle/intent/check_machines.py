@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from pathlib import Path
 
 from heddle.intent.addresses import Address, eui64
 from heddle.intent.check_context import Context
@@ -44,12 +46,18 @@ def _check_image(context: Context, machine: MachineSpec, path: KeyPath) -> None:
     if machine.image == BUILT_IN_IMAGE:
         return
     file = context.folder / machine.image
-    if not file.is_file():
+    if not _is_file(file):
         what = f'"{machine.image}" is neither a file nor built in; {_image_hint(machine.image)}'
         context.problems.add((*path, "image"), what)
     elif not os.access(file, os.R_OK):
         what = f'"{machine.image}" can\'t be read; make it readable, or run as root'
         context.problems.add((*path, "image"), what)
+
+
+def _is_file(path: Path) -> bool:
+    with contextlib.suppress(OSError):  # such as a name that is too long
+        return path.is_file()
+    return False
 
 
 def _image_hint(image: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import shlex
@@ -15,6 +16,7 @@ import pytest
 
 from heddle import __version__
 from heddle.cli import main as cli
+from heddle.cli.brevity import brief
 from heddle.cli.main import COMMANDS, command_parser, main, top_parser
 from heddle.errors import OperationError, TopologyError
 
@@ -113,6 +115,39 @@ def test_an_error_is_a_line_and_a_code(
     captured = capsys.readouterr()
     assert captured.err.splitlines() == lines
     assert captured.out == ""
+
+
+LONG = "x" * 10_000
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[LONG], ["show", LONG], ["down", LONG], ["apply", LONG], ["vm", "start", LONG]],
+)
+def test_a_very_long_word_is_not_said_back(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with contextlib.suppress(SystemExit):
+        assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "x" * 60 in error
+    assert all(len(line) < 700 for line in error.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("short; mend it", "short; mend it"),
+        (f'a:3: network "{LONG}", cidr: bad', f'"{"x" * 79}...(9921 characters more)", cidr: bad'),
+        (f"no port '{LONG}'; there is: p1", "characters more)'; there is: p1"),
+        ("x y " * 3000 + "; mend it", "characters more)..."),
+        ("x y " * 3000 + "; mend it", "x y ; mend it"),
+    ],
+)
+def test_long_values_are_cut_and_the_remedy_stays(line: str, expected: str) -> None:
+    assert expected in brief(line)
+    assert len(brief(line)) < 1600
 
 
 @pytest.mark.parametrize("name", ["up", "apply"])

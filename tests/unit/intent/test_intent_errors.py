@@ -630,3 +630,9 @@ def test_control_characters(tmp_path: Path) -> None:
     (message,) = problems(tmp_path, "version: 1\nnetworks: \x01\n")
     assert message.startswith("1: not YAML: unacceptable character #x0001")
     assert message.endswith("; save it as plain text")
+
+
+def test_a_name_that_no_file_can_have_is_no_image(tmp_path: Path) -> None:
+    text = "version: 1\nmachines: {vm0: {image: " + "x" * 5000 + "}}\n"
+    (problem,) = problems(tmp_path, text)
+    assert "is neither a file nor built in" in problem
