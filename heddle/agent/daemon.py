@@ -230,5 +230,11 @@ def _last_words(log_file: Path, begins: int) -> str:
     with log_file.open("rb") as log:
         log.seek(begins)
         lines = log.read().decode(errors="replace").splitlines()
-    last = lines[-1].removeprefix("heddle: ") if lines else "no word in its log"
+    silent = "no room for its log: free space" if _is_full(log_file) else "no word in its log"
+    last = lines[-1].removeprefix("heddle: ") if lines else f"{silent} ({log_file})"
     return f"the agent did not start: {last}"
+
+
+def _is_full(path: Path) -> bool:
+    """Whether the file system of a file has no room left."""
+    return os.statvfs(path).f_bavail == 0

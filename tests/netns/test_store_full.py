@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from heddle.errors import StoreError
+from heddle.agent.daemon import start_detached
+from heddle.errors import AgentError, StoreError
 from heddle.intent.model import Kind, Network
 from heddle.store.interface import Snapshot, Transaction
 from heddle.store.reader import read_objects
@@ -117,3 +118,17 @@ def test_a_read_only_disk_is_named(small_disk: Path, use: Callable[[Path], None]
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(StoreError, match=r"read-only|is writable"):
         use(path)
+
+
+def test_an_agent_without_room_for_its_last_words_is_told_of(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = small_disk / "var/lib/heddle"
+    state.mkdir(parents=True)
+    monkeypatch.setenv("HEDDLE_ROOT", str(small_disk))
+    monkeypatch.setenv("HEDDLE_HOST", "full-disk")
+    with no_space_left(small_disk):
+        with pytest.raises(AgentError) as caught:
+            start_detached()
+        reason = f"no room for its log: free space ({state / 'agent.log'})"
+        assert str(caught.value) == f"the agent did not start: {reason}"
