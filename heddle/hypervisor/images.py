@@ -34,6 +34,8 @@ def boot_disk(disk: Path, known_format: str | None) -> Boot:
             f"image {disk} does not exist: correct it in the topology file "
             f"({TINY!r}, or the path of a qcow2 or raw disk)"
         )
+    if disk.stat().st_size == 0:
+        raise HypervisorError(f"image {disk} is empty: was it downloaded in full?")
     return Boot(disk=disk, disk_format=known_format or _detected_format(disk))
 
 

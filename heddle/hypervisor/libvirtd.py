@@ -13,6 +13,7 @@ import errno
 import fcntl
 import grp
 import os
+import re
 import signal
 import socket
 import stat
@@ -196,12 +197,24 @@ _REMEDIES = {
 }
 
 
+# What libvirt only passes on from QEMU or the kernel, by words of it.
+_REMEDIES_BY_WORDS = {
+    "Cannot allocate memory": "give it less memory in the topology file, or free some",
+    "Cannot access backing file": "put it there, or name another one by qemu-img rebase -u",
+}
+_FROM_QEMU = re.compile(
+    r"internal error: (process exited while connecting to|qemu unexpectedly closed the) monitor: "
+    r"|[\d-]+T[\d:.]+Z qemu-system-\w+: "
+)
+
+
 def _explained(what: str, error: libvirt.libvirtError) -> HypervisorError:
     message = " ".join((error.get_error_message() or str(error)).split())
-    remedy = _REMEDIES.get(
+    remedies = (remedy for words, remedy in _REMEDIES_BY_WORDS.items() if words in message)
+    remedy = next(remedies, None) or _REMEDIES.get(
         error.get_error_code(), f"see {_log_folder()} for what QEMU said, then try again"
     )
-    return HypervisorError(f"{what}: {message}: {remedy}")
+    return HypervisorError(f"{what}: {_FROM_QEMU.sub('', message)}: {remedy}")
 
 
 def _log_folder() -> Path:
