@@ -147,6 +147,14 @@ def connections_of(view: View, port: Item) -> Item | None:
     return {"used": used, "limit": usage.limit(port.get("connections_max", 0))}
 
 
+def behind(view: View, port: Item) -> Item | None:
+    """How many MACs and addresses of others are known behind a port without port
+    security, and how many of each can be; None as for ``connections_of``, and when
+    nobody is."""
+    known = (view.learned or {}).get(view.status(port).get("ifindex", 0))
+    return known._asdict() if known and not is_guarded(port) else None
+
+
 def port_details(view: View, port: Item) -> Item:
     """A port with what was dropped because of its rules, limits and guard."""
     ifindex, groups = view.status(port).get("ifindex"), groups_of(view, port)
@@ -176,3 +184,21 @@ def troubles(view: View) -> list[str]:
             label = view.names.by_id[port["id"]].label
             found.append(f"{label} has all the {connections['limit']} connections it may have")
     return found
+
+
+def crowds(view: View) -> list[str]:
+    """Ports that have more guests behind them than can be known."""
+    if not view.learned:
+        return []
+    return [crowd for port in view.of_kind("port") if (crowd := _crowd_behind(view, port))]
+
+
+def _crowd_behind(view: View, port: Item) -> str | None:
+    ifindex = view.status(port).get("ifindex")
+    known = (view.learned or {}).get(ifindex) if ifindex else None
+    if known is None or not known.is_full or is_guarded(port):
+        return None
+    label = view.names.by_id[port["id"]].label
+    kinds = {"MACs": known.macs, "addresses": known.addresses}
+    full = " and ".join(f"{count} {kind}" for kind, count in kinds.items() if count >= known.limit)
+    return f"{label} has {full} behind it, as many as can be known: the oldest make room"

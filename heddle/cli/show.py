@@ -11,8 +11,10 @@ from heddle.cli.options import add_json, describe
 from heddle.cli.paths import path_lines, path_problems, paths_of, show_paths
 from heddle.cli.policy import (
     address_group_details,
+    behind,
     brief,
     connections_of,
+    crowds,
     group_details,
     groups_of,
     port_details,
@@ -153,13 +155,14 @@ def _flow_lines(view: View) -> list[str]:
     if view.usage is None:
         return []
     line = f"flow table: {view.usage.connections} of {view.usage.capacity} connections in use"
-    return [line, *(f"  {trouble}" for trouble in troubles(view))]
+    return [line, *(f"  {trouble}" for trouble in troubles(view)), *crowds(view)]
 
 
 def _overview_json(view: View) -> str:
     overview: dict[str, Any] = {
         "agent": _agent_fact(view),
         "flow_table": _flow_table(view),
+        "crowded_ports": crowds(view),
         "paths": paths_of(view),
         "path_problems": path_problems(view),
     }
@@ -204,6 +207,7 @@ def _with_status(view: View, item: Item) -> Item:
         shown["security_groups"] = groups_of(view, item)
         shown["qos"] = qos_words(qos) if qos else None
         shown["connections"] = connections_of(view, item)
+        shown["behind"] = behind(view, item)
     return shown
 
 

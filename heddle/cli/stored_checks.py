@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from heddle.cli.checks import AS_ROOT, Finding, State
 from heddle.cli.paths import path_problems, paths_of
-from heddle.cli.policy import troubles
+from heddle.cli.policy import crowds, troubles
 from heddle.cli.view import View
 from heddle.errors import RequestError, StoreError
 from heddle.paths import settings_file, store_file
@@ -31,7 +31,8 @@ def stored_findings() -> list[Finding]:
     is_root = os.geteuid() == 0
     store, trouble = _store(etcd, is_root=is_root)
     view = _view(trouble) if is_root else AS_ROOT
-    return [store, _libvirt_hook(view, alone=etcd is None), _flow_table(view), _paths(view)]
+    hook = _libvirt_hook(view, alone=etcd is None)
+    return [store, hook, _flow_table(view), _guests(view), _paths(view)]
 
 
 def _view(trouble: str) -> View | str:
@@ -107,6 +108,18 @@ def _flow_table(view: View | str) -> Finding:
         return Finding("flow table", State.FULL, "; ".join(found), remedy)
     detail = f"{view.usage.connections} of {view.usage.capacity} connections in use"
     return Finding("flow table", State.OK, detail)
+
+
+def _guests(view: View | str) -> Finding:
+    """Behind ports without port security."""
+    name = "guests of guests"
+    if not isinstance(view, View):
+        return Finding(name, State.UNKNOWN, view)
+    found = crowds(view)
+    if found:
+        remedy = "frames for those that had to make room are flooded: put fewer behind a port"
+        return Finding(name, State.HINT, "; ".join(found), remedy)
+    return Finding(name, State.OK, f"known behind {len(view.learned or {})} ports")
 
 
 def _paths(view: View | str) -> Finding:

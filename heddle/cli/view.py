@@ -19,6 +19,7 @@ from heddle.store.reader import Life, Reader
 
 if TYPE_CHECKING:  # only root needs the data plane
     from heddle.datapath.flows import Usage
+    from heddle.datapath.learned import Behind
     from heddle.events.counters import DropCount
 
 Item = dict[str, Any]
@@ -132,11 +133,17 @@ class View:
         return self._measured[1] if self._measured else None
 
     @cached_property
-    def _measured(self) -> tuple[Usage, list[DropCount]] | None:
+    def learned(self) -> dict[int, Behind] | None:
+        """Who is known behind ports without port security; None as for ``usage``."""
+        return self._measured[2] if self._measured else None
+
+    @cached_property
+    def _measured(self) -> tuple[Usage, list[DropCount], dict[int, Behind]] | None:
         if os.geteuid() != 0:
             return None
         try:
             from heddle.datapath.flows import read_usage
+            from heddle.datapath.learned import read_learned
             from heddle.datapath.loader import Datapath
             from heddle.events.counters import read_drops
 
@@ -144,7 +151,7 @@ class View:
         except OperationError:
             return None
         try:
-            return read_usage(datapath), read_drops(datapath)
+            return read_usage(datapath), read_drops(datapath), read_learned(datapath)
         finally:
             datapath.close()
 

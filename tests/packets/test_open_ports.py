@@ -27,6 +27,7 @@ from scapy.packet import Packet
 from test_pairs import PREFIX, advertisement, announcement, arp, owner, solicitation
 
 from heddle.compiler.addresses import mapped
+from heddle.datapath.learned import read_learned
 from tests.packets.conftest import Switchboard
 
 VERSIONS = (4, 6)
@@ -275,6 +276,18 @@ def test_a_flood_pushes_out_ones_own_alone(opened: Switchboard) -> None:
     assert mapped("172.17.18.2") not in keys
     assert mapped("172.17.18.3") in keys
     assert told(opened, WEB2, GUEST, 4) == GUEST.mac
+    known = read_learned(opened.datapath)
+    assert known == {web1: (most, most, most), opened.devices["web3"].ifindex: (1, 1, most)}
+    assert [behind.is_full for behind in known.values()].count(True) == 1
+
+
+def test_who_is_silent_for_long_is_not_counted(opened: Switchboard) -> None:
+    opened.run("web1", claim(GUEST.mac, GUEST, 4))
+    ((key, row),) = opened.rows("open_macs")
+    opened.world.put("open_macs", key, {**row, "heard_at": 0})
+    assert read_learned(opened.datapath) == {
+        row["target"]: (0, 1, opened.world.value("OPEN_PORT_MAX"))
+    }
 
 
 def test_who_speaks_on_takes_no_more_room(opened: Switchboard) -> None:

@@ -14,7 +14,7 @@ from heddle.cli.checks import CHECKS, Finding, State
 from heddle.cli.main import main
 from heddle.cli.stored_checks import stored_findings
 
-ABOUT_THE_STORE = ("store", "libvirt hook", "flow table", "paths")
+ABOUT_THE_STORE = ("store", "libvirt hook", "flow table", "guests of guests", "paths")
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,10 @@ import pytest
 from heddle.cli.policy import (
     address_group_details,
     allowed_by,
+    behind,
     brief,
     connections_of,
+    crowds,
     group_details,
     port_details,
     qos_words,
@@ -18,6 +20,7 @@ from heddle.cli.policy import (
 )
 from heddle.cli.view import View
 from heddle.datapath.flows import Usage
+from heddle.datapath.learned import Behind
 from heddle.events.counters import DropCount
 from heddle.events.naming import PortName
 
@@ -145,6 +148,16 @@ def test_connections_and_what_is_wrong_with_them(view: View) -> None:
     assert troubles(view) == ["the flow table is full: no new connection is let in"]
 
 
+def test_ports_with_more_guests_than_can_be_known(view: View) -> None:
+    view.learned = {5: Behind(512, 3, 512), 6: Behind(7, 512, 512)}
+    told = "m1:0 has 512 addresses behind it, as many as can be known: the oldest make room"
+    assert crowds(view) == [told]  # m0 has port security: its are of a time without
+    assert behind(view, PORTS[0]) is None
+    assert behind(view, PORTS[1]) == {"macs": 7, "addresses": 512, "limit": 512}
+    view.learned = {6: Behind(511, 511, 512)}
+    assert crowds(view) == []
+
+
 def test_drops_of_a_port_say_what_they_mean_there(view: View) -> None:
     view.drops = [DropCount(6, "NO_ROUTE", 9, 900), DropCount(5, "POLICY_TO_VM", 2, 200)]
     details = port_details(view, PORTS[0])
@@ -156,7 +169,7 @@ def test_drops_of_a_port_say_what_they_mean_there(view: View) -> None:
 
 
 def test_without_a_data_plane_nothing_is_known(view: View) -> None:
-    view.usage = view.drops = None
+    view.usage = view.drops = view.learned = None
     assert connections_of(view, PORTS[0]) is None
     assert port_details(view, PORTS[0])["drops"] == []
-    assert troubles(view) == []
+    assert troubles(view) == crowds(view) == []
