@@ -109,9 +109,22 @@ static __always_inline bool is_port(__u32 endpoint_kind)
 	return endpoint_kind == ENDPOINT_PORT || endpoint_kind == ENDPOINT_REMOTE;
 }
 
+/* Is it for the MAC that it comes from, behind an open port? That has been learned
+ * meanwhile, but not from a traced packet. */
+static __always_inline bool is_to_own_guest(const struct packet *packet)
+{
+	struct port *from = same_mac(source_mac(packet), destination_mac(packet)) ?
+				    port_at(packet->key.ifindex) :
+				    NULL;
+
+	return from && from->flags & PORT_OPEN;
+}
+
 /* Of all other ports the MACs are known. */
 static __always_inline int flood_unknown(struct packet *packet)
 {
+	if (is_to_own_guest(packet))
+		return drop(packet, STAGE_SWITCH, DROP_TO_ITSELF);
 	if (!ask_unknown(packet))
 		return drop(packet, STAGE_SWITCH, DROP_UNKNOWN_MAC);
 	packet->to_network = packet->network;

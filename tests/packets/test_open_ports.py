@@ -281,6 +281,15 @@ def test_a_flood_pushes_out_ones_own_alone(opened: Switchboard) -> None:
     assert [behind.is_full for behind in known.values()].count(True) == 1
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_to_itself_from_the_first_frame_on(opened: Switchboard, version: int) -> None:
+    """The MAC is behind the port as soon as it is heard; a trace, which learns nothing,
+    says the same."""
+    frame = between(GUEST, GUEST, version, udp())
+    assert opened.send_once("web1", frame).reason == "DROP_TO_ITSELF"
+    assert opened.send_once("web1", frame).reason == "DROP_TO_ITSELF"
+
+
 def test_who_is_silent_for_long_is_not_counted(opened: Switchboard) -> None:
     opened.run("web1", claim(GUEST.mac, GUEST, 4))
     ((key, row),) = opened.rows("open_macs")
