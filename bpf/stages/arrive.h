@@ -130,8 +130,19 @@ __noinline int is_about_router(struct __sk_buff *skb, struct packet *packet)
 
 /* ---- where to, where from ------------------------------------------------------ */
 
+/* Foreign hosts of a network reach each other without us: what one of them floods, as
+ * it does not know the way, would come back by every host of heddle's. */
+static __always_inline bool is_between_foreign(const struct packet *packet, __u32 host)
+{
+	struct vtep *vtep = find_vtep(host);
+
+	return vtep && vtep->flags & VTEP_FOREIGN && is_from_foreign(packet);
+}
+
 static __always_inline int arrive_elsewhere(struct packet *packet, __u32 host)
 {
+	if (is_between_foreign(packet, host))
+		return drop(packet, STAGE_SWITCH, DROP_UNKNOWN_MAC);
 	packet->to_host = host;
 	return decide_stage(packet, STAGE_SWITCH, DECISION_SWITCH_REMOTE, OUTCOME_MOVED);
 }

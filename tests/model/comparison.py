@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from random import Random
 
 from changes import Changes
-from model_board import ModelBoard, Observed, Tally
+from model_board import STRANGER, ModelBoard, Observed, Tally
 from packet_diff import assert_same_frame
-from reference.ends import Outcome, Verdict
+from reference.ends import Blame, Outcome, Verdict
 from reference.judge import first_questions
 from reference.packet import Fragment, Packet
 from reference.parse import parse
@@ -26,13 +26,21 @@ PATIENCE = 0.8  # seconds
 class Comparison:
     """One topology, and all that is sent in it. Fails at the first difference."""
 
-    def __init__(self, board: ModelBoard, objects: Iterable[AnyResource]) -> None:
+    def __init__(
+        self,
+        board: ModelBoard,
+        objects: Iterable[AnyResource],
+        behind: Iterable[Port] = (),
+    ) -> None:
+        """``behind``: machines behind a foreign VTEP."""
         self.objects = list(objects)
         self.board = board
         board.load(self.objects)
-        self.world = World(self.objects)
+        self.world = World(self.objects, behind)
         self.outcomes = Counter[str]()
-        self._has_limits = any(isinstance(o, Port) and o.connections_max for o in self.objects)
+        self._is_timed = bool(self.world.topology.behind) or any(
+            isinstance(o, Port) and o.connections_max for o in self.objects
+        )
         self._started = board.now()
         self._tally = Tally(Counter(), Counter(), Counter())
         self._log: list[str] = []
@@ -51,13 +59,40 @@ class Comparison:
                 if before is not None or after is not None:
                     self.change(before, after)
             else:
-                self.send(traffic.next(random))
+                self._send_any(traffic.next(random))
+
+    def _send_any(self, sent: Sent) -> None:
+        if sent.port in self.world.topology.behind:
+            self.arrive(sent)
+        else:
+            self.send(sent)
+
+    def arrive(self, sent: Sent) -> Outcome:
+        """A machine behind the foreign VTEP sends."""
+        topology = self.world.topology
+        expected = self.world.arrive(sent.port, sent.frame, self.board.now())
+        vni = topology.network_of(topology.behind[sent.port]).vni
+        observed = self.board.arrive(vni, sent.frame)
+        self._log.append(
+            f"{sent.port}: {sent.frame[:74].hex()} -> {expected.reason or expected.verdict.value}"
+        )
+        self._count(sent, expected)
+        try:
+            drops = Counter((self._counted_at(blame), blame.reason) for blame in expected.drops)
+            _same("drops", observed.drops, drops)
+            frames = (*expected.deliveries, *expected.questions)
+            _same("frames", _readable(observed.copies), _readable(frames))
+        except AssertionError as error:
+            error.add_note(f"model: {expected.verdict.value} {expected.drops}")
+            error.add_note("\n".join(["packets before, last first:", *self._log[::-1][:20]]))
+            raise
+        return expected
 
     def _is_too_late(self) -> bool:
         """Near its limit a port loses unsettled connections after a second at the
-        earliest: the model does not say which. A machine too busy to come so far in
-        time compares what it can."""
-        return self._has_limits and self.board.now() - self._started > PATIENCE
+        earliest: the model does not say which. After a second routers ask again. A
+        machine too busy to come so far in time compares what it can."""
+        return self._is_timed and self.board.now() - self._started > PATIENCE
 
     def change(self, before: AnyResource | None, after: AnyResource | None) -> None:
         """One object becomes another (None: is not there)."""
@@ -93,6 +128,8 @@ class Comparison:
     def _check_rules(self, sent: Sent, receiver: str, observed: Observed) -> None:
         """The rules that are named for what they allowed do allow it."""
         topology = self.world.topology
+        if receiver not in topology.ports:
+            return
         here, there = topology.ports[sent.port], topology.ports[receiver]
         packet = Packet(here, topology.network_of(here), sent.frame, sent.gso_size)
         parse(packet)
@@ -105,12 +142,16 @@ class Comparison:
             named = rule in allowing if port.port_security else rule == self.board.rule_open
             assert named, f"{port.id} names rule {rule}, of {allowing}"
 
+    def _counted_at(self, blame: Blame) -> str:
+        """What the foreign host sent counts at the tunnel."""
+        return STRANGER if blame.port in self.world.topology.behind else blame.port
+
     def _count(self, sent: Sent, expected: Outcome) -> None:
-        self._tally.sent[sent.port] += 1
-        for port, _ in expected.deliveries:
-            self._tally.received[port] += 1
+        ports = self.world.topology.ports
+        self._tally.sent.update([sent.port] if sent.port in ports else [])
+        self._tally.received.update(port for port, _ in expected.deliveries if port in ports)
         for blame in expected.drops:
-            self._tally.drops[blame.port, blame.reason] += 1
+            self._tally.drops[self._counted_at(blame), blame.reason] += 1
         self.outcomes[expected.reason or expected.verdict.value] += 1
 
     def _story(self, expected: Outcome, observed: Observed) -> str:
@@ -131,7 +172,7 @@ def _compare(expected: Outcome, observed: Observed, *, is_cut: bool) -> None:
         if not is_cut:
             _same("copies", _readable(observed.copies), _readable(expected.deliveries))
         return
-    _same("copies", observed.copies, ())
+    _same("copies", _readable(observed.copies), _readable(expected.questions))
     if expected.reason is not None:
         _same("port to blame", observed.blamed, expected.drops[0].port)
     if not expected.deliveries:

@@ -17,7 +17,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from foreign_wire import FOREIGN_HOST, FOREIGN_VTEP, VTEP, Underlay, envelope, open_envelope
 from packet_lab import Device, Lab
+from packet_lab import run as run_command
 
 from heddle.applier.packer import RowPacker
 from heddle.applier.slots import CounterSlots
@@ -26,8 +28,8 @@ from heddle.compiler.host import Compiler
 from heddle.compiler.state import TABLE_ORDER, CounterSlot, PortRow, RowKey
 from heddle.datapath.loader import Datapath
 from heddle.datapath.testrun import run
-from heddle.intent.model import AnyResource, Machine, Port
-from heddle.intent.names import SHAPER, tap_name, veth_name
+from heddle.intent.model import VXLAN_PORT, AnyResource, Machine, Port
+from heddle.intent.names import SHAPER, TUNNEL, tap_name, veth_name
 from heddle.paths import pin_dir
 
 HOST = "h1"
@@ -37,6 +39,7 @@ TC_ACT_SHOT, TC_ACT_REDIRECT = 2, 7
 LEARNED = (
     *("learned_addresses", "learned_macs"),
     *("open_addresses", "open_macs", "open_slots", "open_counts"),
+    *("asked_neighbors", "foreign_budgets"),
 )
 _TRACE_SLOT = 63  # not the one of `heddle trace`
 
@@ -56,6 +59,15 @@ class Observed:
     path: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Arrived:
+    """What became of a frame that the foreign host sent: who got what, and drops by
+    port and reason."""
+
+    copies: tuple[tuple[str, bytes], ...]
+    drops: Counter[tuple[str, str]]
+
+
 @dataclass
 class Tally:
     """Counters as the model has them, and as the data plane has them."""
@@ -67,10 +79,16 @@ class Tally:
 
 class ModelBoard:
     def __init__(
-        self, datapath: Datapath, taps: list[Device], veths: list[Device], shaper: Device
+        self,
+        datapath: Datapath,
+        taps: list[Device],
+        veths: list[Device],
+        shaper: Device,
+        underlay: Underlay,
     ) -> None:
         self.datapath = datapath
         self._shaper = shaper
+        self._underlay = underlay
         self._pools = {"vm": taps, "container": veths}
         abi = datapath.abi
         self._limits = Limits(
@@ -122,7 +140,8 @@ class ModelBoard:
     def _plug(self, objects: list[AnyResource]) -> None:
         machines = {o.id: o for o in objects if isinstance(o, Machine)}
         pools = {kind: iter(devices) for kind, devices in self._pools.items()}
-        self.devices, self._indexes = {}, {SHAPER: self._shaper.ifindex}
+        self.devices = {}
+        self._indexes = {SHAPER: self._shaper.ifindex, TUNNEL: self._underlay.vxlan.ifindex}
         for port in objects:
             if isinstance(port, Port):
                 kind = machines[port.machine_id].machine_kind
@@ -197,7 +216,7 @@ class ModelBoard:
             verdict, sent = self._pass_shaper(port, sent, gso_size, record["to_ifindex"])
         reason, state = record["drop_reason"], record["connection_state"]
         return Observed(
-            to=self._ports.get(record["to_ifindex"]) if verdict == TC_ACT_REDIRECT else None,
+            to=self._receiver(record) if verdict == TC_ACT_REDIRECT else None,
             frame=sent,
             reason=self._reasons[reason] if reason else None,
             blamed=self._ports[record["blamed_ifindex"] or self.devices[port].ifindex],
@@ -206,6 +225,18 @@ class ModelBoard:
             state=self._states[state - 1] if state else None,
             path=tuple(self._decisions[number] for number in record["decisions"]),
         )
+
+    def _receiver(self, record: dict[str, Any]) -> str | None:
+        if record["to_host"]:
+            return f"{FOREIGN_HOST} {record['to_network']}"
+        return self._ports.get(record["to_ifindex"])
+
+    def arrive(self, vni: int, frame: bytes) -> Arrived:
+        """The foreign host sends the frame, in an envelope."""
+        before = self._drops()
+        self._underlay.wire.write(envelope(vni, frame))
+        copies = tuple(self.copies())
+        return Arrived(copies, self._drops() - before)
 
     def _is_shaped(self, port: str, record: dict[str, Any]) -> bool:
         """Does the frame go through the shaper? What goes back to the sender does not."""
@@ -250,10 +281,14 @@ class ModelBoard:
         return result.verdict, result.frame
 
     def copies(self) -> Iterator[tuple[str, bytes]]:
-        """Frames that wait at the guests' ends of all devices."""
+        """Frames that wait at the guests' ends of all devices, and on the way to the
+        foreign host."""
         for port, device in self.devices.items():
             for frame in device.read_all():
                 yield port, frame
+        for frame in self._underlay.wire.read_all():
+            if (opened := open_envelope(frame)) is not None:
+                yield opened
 
     # ---- counters ------------------------------------------------------------------------
 
@@ -292,4 +327,7 @@ def open_board() -> Iterator[ModelBoard]:
         veths = [lab.veth() for _ in range(VETHS)]
         for device in taps + veths:
             lab.attach(device.name, str(pin_dir(host) / "from_vm"))
-        yield ModelBoard(datapath, taps, veths, lab.tap())
+        underlay = Underlay(lab.underlay([f"{VTEP}/24"], [FOREIGN_VTEP]), lab.vxlan(VXLAN_PORT))
+        run_command("ip", "link", "set", underlay.wire.name, "mtu", "9000")  # whole envelopes
+        lab.attach(underlay.vxlan.name, str(pin_dir(host) / "from_tunnel"))
+        yield ModelBoard(datapath, taps, veths, lab.tap(), underlay)

@@ -375,6 +375,17 @@ def test_what_hosts_of_heddle_send_is_not_routed_again(mixed: Tunnel, version: i
     assert is_quiet(mixed)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_foreign_hosts_do_not_reach_each_other_by_us(mixed: Tunnel, version: int) -> None:
+    """Within a network: what one floods would come back from every host."""
+    introduce(mixed, SCANNER, version)
+    mixed.write(FOREIGN, DB.vni, between(SCANNER, NAMED, version, udp()))
+    assert mixed.dropped("DROP_UNKNOWN_MAC") == 1
+    mixed.write(FOREIGN, DB.vni, between(NAMED, SCANNER, version, udp()))
+    assert mixed.dropped("DROP_UNKNOWN_MAC") == 2
+    assert is_quiet(mixed)
+
+
 # ---- what is not routed -------------------------------------------------------------------
 
 

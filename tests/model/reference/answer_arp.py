@@ -30,7 +30,7 @@ def answer_arp(places: Places, packet: Packet, *, is_news: bool) -> None:
         return
     holder = places.with_address(packet.network, IPv4Address(message[24:28]))
     if holder is None:
-        if not places.topology.has_open_ports(packet.network):
+        if not places.topology.asks_unknown(packet.network):
             raise Dropped("ARP_UNKNOWN")
         packet.is_question = True
         return

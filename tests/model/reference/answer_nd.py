@@ -42,7 +42,7 @@ def _advertise(packet: Packet, mac: bytes, source: IPv6Address, message: bytes) 
     return Answered(wire.ethernet(to_mac, mac, wire.IPV6, ip))
 
 
-def _holder(places: Places, network: Network, address: IPv6Address) -> Neighbor | None:
+def holder_of(places: Places, network: Network, address: IPv6Address) -> Neighbor | None:
     """By intent, or by the MAC from which a link-local address was made."""
     holder = places.with_address(network, address)
     mac = wire.mac_of_link_local(address)
@@ -57,9 +57,9 @@ def _answer_neighbor(places: Places, packet: Packet) -> None:
     if len(packet.payload) < 24:
         raise Dropped("MALFORMED")
     target = IPv6Address(packet.payload[8:24])
-    holder = _holder(places, packet.network, target)
+    holder = holder_of(places, packet.network, target)
     if holder is None:
-        if not places.topology.has_open_ports(packet.network):
+        if not places.topology.asks_unknown(packet.network):
             raise Dropped("ND_UNKNOWN")
         packet.is_question = True
         return

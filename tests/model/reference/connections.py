@@ -1,6 +1,7 @@
 """connections: what was begun with leave goes on in both directions.
 
-A connection is known by the ports of both ends, addresses, protocol, and L4 ports
+A connection is known by the ports of both ends (of a machine behind a foreign VTEP by
+the network of the port that it talks to), addresses, protocol, and L4 ports
 or echo identifier. States of TCP are those of RFC 9293 3.3.2 as somebody between
 the ends sees them; windows are not checked, so any ACK acknowledges a FIN.
 Timeouts are the defaults of Linux' conntrack.
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from heddle.intent.model import Port
 from reference import wire
 from reference.fragments import is_echo
 from reference.packet import Fragment, Packet
@@ -19,6 +21,7 @@ from reference.packet import Fragment, Packet
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 ECHO_REPLY4, ECHO_REPLY6 = 0, 129
 COUNTERPART = {0: 8, 8: 0, 128: 129, 129: 128}  # echo request and reply
+BEHIND = "behind"  # instead of a machine: behind a foreign VTEP
 CAPACITY = 524288 // 2  # connections of all ports
 
 
@@ -46,6 +49,16 @@ TCP_TIMEOUTS = {
     State.CLOSED: 10,
 }
 ENDED = (State.TIME_WAIT, State.CLOSED)
+
+
+def is_elsewhere(port: Port) -> bool:
+    """Is it a machine behind a foreign VTEP?"""
+    return port.machine_id == BEHIND
+
+
+def place_of(end: Port, other: Port | None) -> str:
+    """What one end of a connection is known by."""
+    return f"elsewhere of {other.network_id}" if is_elsewhere(end) and other else end.id
 
 
 @dataclass(frozen=True)
@@ -85,8 +98,8 @@ class Connection:
     """``tracked``: False where all that allowed it is stateless. It then only
     takes up its place."""
 
-    opener: str  # port
-    other: str
+    opener: Port
+    other: Port
     direction: Tuple  # of the opener's packets
     tracked: bool
     state: State
@@ -104,8 +117,14 @@ class Connection:
     def is_reply(self, packet: Packet) -> bool:
         return tuple_of(packet) != self.direction
 
+    @property
     def ends(self) -> tuple[str, str]:
-        return self.opener, self.other
+        return self.opener.id, self.other.id
+
+    @property
+    def payer(self) -> str:
+        """The port that opened it, or that has it with a machine elsewhere."""
+        return (self.other if is_elsewhere(self.opener) else self.opener).id
 
     def advance(self, packet: Packet, now: float) -> None:
         self.used_at = now
@@ -166,22 +185,25 @@ class Connections:
     def __init__(self) -> None:
         self._by_end: dict[tuple[str, Tuple], Connection] = {}
 
-    def find(self, sender: str, direction: Tuple, now: float) -> Connection | None:
-        found = self._by_end.get((sender, direction))
+    def find(
+        self, sender: Port, receiver: Port | None, direction: Tuple, now: float
+    ) -> Connection | None:
+        """``receiver``: who gets the packet, None: nobody."""
+        found = self._by_end.get((place_of(sender, receiver), direction))
         if found is not None and now - found.used_at >= found.timeout:
             self.end(found)
             return None
         return found
 
-    def open(self, packet: Packet, receiver: str, now: float, *, tracked: bool) -> None:
+    def open(self, packet: Packet, receiver: Port, now: float, *, tracked: bool) -> None:
         direction = tuple_of(packet)
         assert direction is not None
         opened = Connection(
-            packet.port.id, receiver, direction, tracked, _first_state(packet, tracked), now
+            packet.port, receiver, direction, tracked, _first_state(packet, tracked), now
         )
-        self._put((packet.port.id, direction), opened)
+        self._put((place_of(packet.port, receiver), direction), opened)
         if tracked:
-            self._put((receiver, direction.reversed()), opened)
+            self._put((place_of(receiver, packet.port), direction.reversed()), opened)
 
     def _put(self, end: tuple[str, Tuple], opened: Connection) -> None:
         """In place of whatever had the same addresses there."""
@@ -191,8 +213,8 @@ class Connections:
 
     def end(self, connection: Connection) -> None:
         ends = [
-            (connection.opener, connection.direction),
-            (connection.other, connection.direction.reversed()),
+            (place_of(connection.opener, connection.other), connection.direction),
+            (place_of(connection.other, connection.opener), connection.direction.reversed()),
         ]
         for end in ends:
             if self._by_end.get(end) is connection:
@@ -205,7 +227,7 @@ class Connections:
         for connection in list(self._all()):
             if now - connection.used_at < connection.timeout:
                 total += 1
-                own += connection.opener == port
+                own += connection.payer == port
         left = max(0, CAPACITY - total)
         return own < (min(most, left) if most else left)
 

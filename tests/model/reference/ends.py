@@ -25,11 +25,14 @@ class Blame:
 @dataclass(frozen=True)
 class Outcome:
     """``deliveries``: who gets what, an answer or ICMP error to the sender
-    included. ``drops``: all that is counted; a flooded packet may have several."""
+    included; machines behind foreign VTEPs count as one, their host. ``drops``: all
+    that is counted; a flooded packet may have several. ``questions``: what a router
+    asks foreign hosts, the packet being dropped."""
 
     verdict: Verdict
     deliveries: tuple[tuple[str, bytes], ...] = ()
     drops: tuple[Blame, ...] = ()
+    questions: tuple[tuple[str, bytes], ...] = ()
 
     @property
     def reason(self) -> str | None:

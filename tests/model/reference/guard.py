@@ -30,7 +30,7 @@ def guard(topology: Topology, packet: Packet) -> None:
     """Another MAC than the port's is good only together with an address of a pair
     that names it: whatever else comes from one, the MAC is what is wrong."""
     if not packet.port.port_security:
-        packet.announces = _spoken_for(packet)
+        packet.announces = spoken_for(packet)
         return
     if packet.is_arp and len(packet.frame) < wire.ETHERNET + ARP_BYTES:
         raise Dropped("MALFORMED")
@@ -142,7 +142,7 @@ def _guard_nd(topology: Topology, packet: Packet) -> None:
         raise Dropped("ND_SPOOF")
 
 
-def _spoken_for(packet: Packet) -> wire.IpAddress | None:
+def spoken_for(packet: Packet) -> wire.IpAddress | None:
     """Whose address an open port's ARP or ND gives away, if with the MAC it comes
     from. A link-local address that follows from a MAC needs no words."""
     address: wire.IpAddress | None = None

@@ -16,6 +16,7 @@ from reference.connections import (
     Connection,
     Connections,
     Tuple,
+    is_elsewhere,
     is_icmp_error,
     may_open,
     tuple_of,
@@ -65,7 +66,7 @@ class Judge:
         direction = tuple_of(packet)
         if direction is None or way.drop is None:
             return False
-        return self._connections.find(packet.port.id, direction, now) is not None
+        return self._connections.find(packet.port, None, direction, now) is not None
 
     def _judge_between(self, packet: Packet, way: ToPort, now: float) -> None:
         if packet.is_orphan:
@@ -75,7 +76,7 @@ class Judge:
         if is_icmp_error(packet) and self._judge_related(packet, way, now):
             return
         direction = tuple_of(packet)
-        found = self._connections.find(packet.port.id, direction, now) if direction else None
+        found = self._connections.find(packet.port, way.port, direction, now) if direction else None
         if found is not None and not self._is_current(found, packet, way):
             self._connections.end(found)
             found = None
@@ -104,9 +105,9 @@ class Judge:
             self._open(packet, way, now, tracked=tracked)
 
     def _open(self, packet: Packet, way: ToPort, now: float, *, tracked: bool) -> None:
-        most = packet.port.connections_max
-        if self._connections.may_open_another(packet.port.id, most, now):
-            self._connections.open(packet, way.port.id, now, tracked=tracked)
+        payer = way.port if is_elsewhere(packet.port) else packet.port
+        if self._connections.may_open_another(payer.id, payer.connections_max, now):
+            self._connections.open(packet, way.port, now, tracked=tracked)
         elif tracked:
             raise Dropped("CONNECTION_LIMIT")
 
@@ -115,14 +116,14 @@ class Judge:
     def _is_current(self, connection: Connection, packet: Packet, way: ToPort) -> bool:
         """Its other end may be another port by now, and a SYN after the end begins
         another one (RFC 9293 3.6.1)."""
-        if {packet.port.id, way.port.id} != set(connection.ends()):
+        if {packet.port.id, way.port.id} != set(connection.ends):
             return False
         only_syn = packet.tcp_flags & (SYN | TCP_ACK) == SYN
         is_tcp = connection.direction.protocol == wire.TCP and connection.tracked
         return not (is_tcp and only_syn and connection.state in ENDED)
 
     def _judge_known(self, packet: Packet, way: ToPort, connection: Connection, now: float) -> None:
-        opener, other = (self._topology.ports[end] for end in connection.ends())
+        opener, other = self._ends(connection)
         answers = self._opening(connection)
         try:
             _require(answers, opener, other)
@@ -147,10 +148,10 @@ class Judge:
         quoted = quoted_tuple(packet)
         if quoted is None or quoted.source != packet.destination:
             return False
-        connection = self._connections.find(way.port.id, quoted, now)
+        connection = self._connections.find(way.port, packet.port, quoted, now)
         if connection is None or not connection.tracked:
             return False
-        if {packet.port.id, way.port.id} != set(connection.ends()):
+        if {packet.port.id, way.port.id} != set(connection.ends):
             return False
         from_opener, other = self._opening(connection)
         if Answer.NO in (from_opener, other):
@@ -161,11 +162,18 @@ class Judge:
         self._judge_reply(packet, way, answers)
         return True
 
+    def _ends(self, connection: Connection) -> tuple[Port, Port]:
+        """As intent has them now."""
+        opener, other = (self._topology.end(end) for end in connection.ends)
+        assert opener is not None
+        assert other is not None
+        return opener, other
+
     # ---- rules ---------------------------------------------------------------------------
 
     def _opening(self, connection: Connection) -> tuple[Answer, Answer]:
         """What both ends say to its first packet now."""
-        opener, other = (self._topology.ports[end] for end in connection.ends())
+        opener, other = self._ends(connection)
         way = connection.direction
         ports = _ids(way)
         return self._ask_both(

@@ -39,6 +39,10 @@ class Places:
             self._macs[network.id, mac] = port.id
         return True
 
+    def learn_foreign_mac(self, port: Port, mac: bytes) -> None:
+        """A machine behind a foreign VTEP sends with it."""
+        self._macs[port.network_id, mac] = port.id
+
     def learn_open_mac(self, port: Port, mac: bytes) -> None:
         """Somebody behind the port, which has no port security, sends with it."""
         network = self.topology.network_of(port)
@@ -66,11 +70,11 @@ class Places:
         if endpoint is not None:
             return Neighbor(endpoint, self.topology.mac_of(endpoint))
         port_id, mac = self._addresses.get((network.id, address), ("", b""))
-        port = self.topology.ports.get(port_id)
+        port = self.topology.end(port_id)
         if (
             port is not None
             and port.network_id == network.id
-            and may_share(self.topology, port, mac, address)
+            and (port_id in self.topology.behind or may_share(self.topology, port, mac, address))
         ):
             return Neighbor(port, mac)
         port_id, mac = self._open_addresses.get((network.id, address), ("", b""))
@@ -81,7 +85,7 @@ class Places:
         endpoint = self.topology.with_mac(network, mac)
         if endpoint is not None:
             return endpoint
-        port = self.topology.ports.get(self._macs.get((network.id, mac), ""))
+        port = self.topology.end(self._macs.get((network.id, mac), ""))
         if port is not None and port.network_id == network.id:
             return port
         return self._open_port(network, self._open_macs.get((network.id, mac), ""))

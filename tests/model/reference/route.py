@@ -13,8 +13,16 @@ from reference.ends import Dropped, IcmpError
 from reference.packet import Packet
 from reference.places import Neighbor, Places
 from reference.switch import too_big
-from reference.topology import Blackhole, Connected, Gateway, RouteTarget, Service, Topology
-from reference.way import Nowhere, Serve, ToPort, Way
+from reference.topology import (
+    Blackhole,
+    Connected,
+    Gateway,
+    RouteTarget,
+    Service,
+    Topology,
+    Via,
+)
+from reference.way import Nowhere, Serve, ToPort, Wanted, Way
 
 ROUTER_HOPS_MAX = 4
 NET_UNREACHABLE, HOST_UNREACHABLE = 0, 1  # RFC 792
@@ -68,13 +76,31 @@ def _pass_router(places: Places, packet: Packet, way: Way) -> Way | None:
         return _refuse(way, "TTL_EXCEEDED", exceeded)
     if neighbor is None or isinstance(holder, Service):
         unreachable = _unreachable(packet, HOST_UNREACHABLE, ADDRESS_UNREACHABLE)
-        return _refuse(way, "NO_NEIGHBOR", unreachable)
+        refused = _refuse(way, "NO_NEIGHBOR", unreachable)
+        if neighbor is None and places.topology.learns(target.network):
+            side = places.topology.interface(router, target.network)
+            assert side is not None, "a router has an interface where its routes lead"
+            refused.wanted = Wanted(side, nexthop)
+        return refused
     way.hops += 1
     if isinstance(holder, Port):
         return _to_port(places.topology, packet, way, holder, neighbor)
     assert isinstance(holder, Gateway)
     way.speaker = holder
     return None
+
+
+def leads_back(topology: Topology, packet: Packet, gateway: Gateway) -> bool:
+    """Would the router send to the source of a packet where it came from, and to nobody
+    whom intent has elsewhere?"""
+    source = packet.source
+    if source.version == 6 and source.is_link_local:
+        return True
+    back = _longest(topology, gateway.router, source)
+    if not isinstance(back, Connected | Via) or back.network is not packet.network:
+        return False
+    holder = topology.with_address(packet.network, back.nexthop) if isinstance(back, Via) else None
+    return holder is None or holder in topology.behind.values()
 
 
 def _longest(topology: Topology, router: Router, address: wire.IpAddress) -> RouteTarget | None:
@@ -94,7 +120,7 @@ def _unreachable(packet: Packet, code4: int, code6: int) -> IcmpError:
     return IcmpError(3, code4) if packet.version == 4 else IcmpError(1, code6)
 
 
-def _refuse(way: Way, reason: str, tell: IcmpError) -> Way:
+def _refuse(way: Way, reason: str, tell: IcmpError) -> Nowhere:
     drop = Dropped(reason, tell)
     return Nowhere(network=way.network, speaker=way.speaker, hops=way.hops, drop=drop)
 

@@ -22,7 +22,7 @@ def switch(places: Places, packet: Packet) -> Way | Gateway:
         return Flood(network=packet.network, only_open=packet.is_question)
     endpoint = places.with_mac(packet.network, mac)
     if endpoint is None:
-        if not places.topology.has_open_ports(packet.network):
+        if not places.topology.asks_unknown(packet.network):
             raise Dropped("UNKNOWN_MAC")
         return _unless_too_big(packet, Flood(network=packet.network, only_open=True))
     if isinstance(endpoint, Port):

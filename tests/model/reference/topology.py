@@ -80,10 +80,13 @@ RouteTarget = Connected | Via | Blackhole
 
 
 class Topology:
-    """The objects of one host, all of them whole and at peace with each other."""
+    """The objects of one host, all of them whole and at peace with each other.
+    ``behind``: machines behind foreign VTEPs, as ports without port security; what
+    intent says of them stands in the networks."""
 
-    def __init__(self, objects: Iterable[AnyResource]) -> None:
+    def __init__(self, objects: Iterable[AnyResource], behind: Iterable[Port] = ()) -> None:
         self.objects = list(objects)
+        self.behind = {port.id: port for port in behind}
         self.networks = {o.id: o for o in self.objects if isinstance(o, Network)}
         self.subnets = {o.id: o for o in self.objects if isinstance(o, Subnet)}
         self.ports = {o.id: o for o in self.objects if isinstance(o, Port)}
@@ -107,6 +110,27 @@ class Topology:
 
     def has_open_ports(self, network: Network) -> bool:
         return any(not port.port_security for port in self.ports_of(network))
+
+    def learns(self, network: Network) -> bool:
+        """Are there foreign members of which only their frames tell?"""
+        return any(member.learn for member in network.foreign_members)
+
+    def asks_unknown(self, network: Network) -> bool:
+        """May somebody have what nobody known has?"""
+        return self.has_open_ports(network) or self.learns(network)
+
+    def end(self, port_id: str) -> Port | None:
+        """A port, or a machine behind a foreign VTEP."""
+        return self.ports.get(port_id) or self.behind.get(port_id)
+
+    def _named(self, port: Port) -> list[wire.IpAddress] | None:
+        """Addresses that intent gives a machine behind a foreign VTEP; None: it does
+        not know its MAC."""
+        for member in self.network_of(port).foreign_members:
+            for named in member.macs:
+                if named.mac == port.mac:
+                    return [wire.address(named.address)] if named.address else []
+        return None
 
     def gateways_of(self, network: Network) -> Iterator[Gateway]:
         for router in self.routers:
@@ -159,6 +183,10 @@ class Topology:
         for port in self.ports.values():
             taken |= {(port.network_id, a) for a in self.addresses_of(port)}
             yield port.network_id, self.addresses_of(port), port
+        for port in self.behind.values():
+            named = self._named(port)
+            if named is not None:
+                yield port.network_id, named, port
         for network in self.networks.values():
             for gateway in self.gateways_of(network):
                 own = [wire.address(a) for a in gateway.interface.addresses]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from heddle.intent.model import Network, Port
+from reference import wire
 from reference.ends import Dropped
 from reference.topology import Gateway
 
@@ -43,6 +44,16 @@ class Serve(Way):
     """To an address of heddle's own."""
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """A neighbor that a router does not know, and its own side of that network."""
+
+    asker: Gateway
+    address: wire.IpAddress
+
+
 @dataclass(kw_only=True)
 class Nowhere(Way):
-    """There is only the reason why not."""
+    """There is only the reason why not. ``wanted``: who may be behind a foreign VTEP."""
+
+    wanted: Wanted | None = None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
-from heddle.intent.model import AnyResource, PacketRateLimit, Port
+from heddle.intent.model import AnyResource, Network, PacketRateLimit, Port
 from reference import wire
 from reference.answer_arp import answer_arp
 from reference.answer_dhcp4 import answer_dhcp4
 from reference.answer_dhcp6 import answer_dhcp6
 from reference.answer_nd import answer_nd
-from reference.connections import Connections
+from reference.arrive import arrive
+from reference.connections import Connections, is_elsewhere
 from reference.deliver import delivered
 from reference.echo import serve
 from reference.ends import Answered, Blame, Consumed, Dropped, End, Outcome, Verdict
@@ -22,11 +24,12 @@ from reference.judge import Judge
 from reference.packet import Packet
 from reference.parse import parse
 from reference.places import Places
-from reference.rates import Pace, flood_seconds
+from reference.rates import BROADCAST_UNITS, FLOOD_UNITS_PER_SECOND, Pace, flood_seconds
 from reference.route import route
+from reference.solicit import Questions, question
 from reference.switch import switch
 from reference.topology import Gateway, Topology
-from reference.way import Flood, Serve, ToPort, Way
+from reference.way import Flood, Nowhere, Serve, ToPort, Wanted, Way
 
 FLOOD_AHEAD = 1.0  # seconds of flooding that a port may save up
 
@@ -35,8 +38,9 @@ class World:
     """Takes the frames that VMs send, one by one, and says what becomes of each.
     ``now`` is in seconds and never runs backwards."""
 
-    def __init__(self, objects: Iterable[AnyResource]) -> None:
-        self.topology = Topology(objects)
+    def __init__(self, objects: Iterable[AnyResource], behind: Iterable[Port] = ()) -> None:
+        self.topology = Topology(objects, behind)
+        self._questions = Questions()
         self.places = Places(self.topology)
         self.connections = Connections()
         self._fragments = Fragments()
@@ -44,7 +48,7 @@ class World:
 
     def change(self, objects: Iterable[AnyResource]) -> None:
         """Another intent from now on; what was remembered stays so."""
-        self.topology = self.places.topology = Topology(objects)
+        self.topology = self.places.topology = Topology(objects, self.topology.behind.values())
 
     def refill(self) -> None:
         """All budgets and rates as if nothing had been sent for long."""
@@ -64,6 +68,33 @@ class World:
             return self._go(packet, way, now)
         except End as end:
             return self._finish(packet, way, end, now)
+
+    def arrive(self, machine_id: str, frame: bytes, now: float) -> Outcome:
+        """What becomes of a frame from this machine behind a foreign VTEP."""
+        machine = self.topology.behind[machine_id]
+        packet = Packet(machine, self.topology.network_of(machine), frame)
+        way = None
+        try:
+            parse(packet)
+            self._fragments.note(packet, now)
+            way = arrive(self.places, packet)
+            return self._go_on(packet, way, now)
+        except End as end:
+            return self._finish(packet, way, _as_of_tunnel(end), now)
+
+    def _go_on(self, packet: Packet, way: Way, now: float) -> Outcome:
+        """Only a port of this host has rules that are asked here."""
+        judge = Judge(self.topology, self.connections)
+        if isinstance(way, ToPort) and not is_elsewhere(way.port) and way.drop is None:
+            judge.judge(packet, way, now)
+        if way.drop is not None:
+            raise way.drop
+        if isinstance(way, Serve):
+            serve(packet)
+        if isinstance(way, Flood):
+            return Outcome(Verdict.FLOODED, *self._copies(packet, way, judge, now))
+        assert isinstance(way, ToPort)
+        return self._deliver(packet, way, now)
 
     # ---- the stages in order ---------------------------------------------------
 
@@ -115,6 +146,9 @@ class World:
     # ---- deliver ------------------------------------------------------------------
 
     def _deliver(self, packet: Packet, way: ToPort, now: float) -> Outcome:
+        if is_elsewhere(way.port):
+            frame = delivered(packet, self._dscp(packet.port), way.macs, way.hops)
+            return Outcome(Verdict.DELIVERED, ((self._host_of(way.port), frame),))
         if not self._pace_receiver(way.port, now):
             raise Dropped("PACKET_RATE_TO_VM", port=way.port.id)
         frame = delivered(packet, self._dscp(packet.port), way.macs, way.hops)
@@ -125,21 +159,44 @@ class World:
         budget = self._flooding[packet.port.id]
         if not budget.is_within(now, FLOOD_AHEAD):
             raise Dropped("FLOOD_LIMIT")
+        copies, drops = self._copies(packet, way, judge, now)
+        passed_over = 0
+        if way.only_open and self.topology.has_open_ports(packet.network):
+            ports = self.topology.ports_of(packet.network)
+            passed_over = sum(port.port_security and port is not packet.port for port in ports)
         frame = delivered(packet, self._dscp(packet.port))
-        copies, drops, passed_over = [], [], 0
+        copies += tuple((host, frame) for host in self._foreign_hosts(packet, way))
+        budget.take(now, flood_seconds(packet, len(copies) + passed_over))
+        return Outcome(Verdict.FLOODED, copies, drops)
+
+    def _copies(
+        self, packet: Packet, way: Flood, judge: Judge, now: float
+    ) -> tuple[tuple[tuple[str, bytes], ...], tuple[Blame, ...]]:
+        """For ports of this host, and the drops on the way there."""
+        frame = delivered(packet, self._dscp(packet.port))
+        copies, drops = [], []
         for port in self.topology.ports_of(packet.network):
-            if port is packet.port:
+            if port is packet.port or (way.only_open and port.port_security):
                 continue
-            if way.only_open and port.port_security:
-                passed_over += 1
-            elif not judge.may_enter(packet, port):
+            if not judge.may_enter(packet, port):
                 drops.append(Blame(port.id, "DROP_POLICY_TO_VM"))
             elif not self._pace_receiver(port, now):
                 drops.append(Blame(port.id, "DROP_PACKET_RATE_TO_VM"))
             else:
                 copies.append((port.id, frame))
-        budget.take(now, flood_seconds(packet, len(copies) + passed_over))
-        return Outcome(Verdict.FLOODED, tuple(copies), tuple(drops))
+        return tuple(copies), tuple(drops)
+
+    def _foreign_hosts(self, packet: Packet, way: Flood) -> list[str]:
+        """Those that get a copy: what nobody known has, where they may have it."""
+        if way.only_open and not self.topology.learns(packet.network):
+            return []
+        return _foreign_members(packet.network)
+
+    def _host_of(self, end: Port) -> str:
+        """Who is to get what is for it: a machine behind a foreign VTEP has none of its own."""
+        if not is_elsewhere(end):
+            return end.id
+        return _foreign_host(end.host, self.topology.network_of(end))
 
     def _dscp(self, port: Port) -> int | None:
         qos = self.topology.qos(port)
@@ -161,19 +218,52 @@ class World:
     # ---- the end ----------------------------------------------------------------------
 
     def _finish(self, packet: Packet, way: Way | None, end: End, now: float) -> Outcome:
-        port = packet.port.id
+        port, back = packet.port.id, self._host_of(packet.port)
         if isinstance(end, Answered):
-            return Outcome(Verdict.ANSWERED, ((port, end.frame),))
+            return Outcome(Verdict.ANSWERED, ((back, end.frame),))
         if isinstance(end, Consumed):
             return Outcome(Verdict.CONSUMED)
         assert isinstance(end, Dropped)
         drops = (Blame(end.port or port, end.reason),)
+        if isinstance(way, Nowhere) and way.wanted is not None and end is way.drop:
+            asked = self._ask(packet, way.wanted, now)
+            if asked is not None:
+                return asked
         told = None
         if end.tell is not None:
             told = error_frame(packet, end.tell, way.speaker if way else None)
         if told is None or not self._budgets[port].take(now):
             return Outcome(Verdict.DROPPED, (), drops)
-        return Outcome(Verdict.DROPPED, ((port, told),), drops)
+        return Outcome(Verdict.DROPPED, ((back, told),), drops)
+
+    def _ask(self, packet: Packet, wanted: Wanted, now: float) -> Outcome | None:
+        """Instead of telling the sender; None: nobody answered."""
+        if self._questions.is_hopeless(wanted, now):
+            return None
+        asked = Outcome(Verdict.DROPPED, (), (Blame(packet.port.id, "DROP_NEIGHBOR_ASKED"),))
+        if not self._questions.is_due(wanted, now):
+            return asked
+        budget = self._flooding[packet.port.id]
+        if not is_elsewhere(packet.port) and not budget.is_within(now, FLOOD_AHEAD):
+            return Outcome(Verdict.DROPPED, (), (Blame(packet.port.id, "DROP_FLOOD_LIMIT"),))
+        self._questions.note(wanted, now)
+        network = self.topology.networks[wanted.asker.interface.network_id]
+        hosts = _foreign_members(network)
+        budget.take(now, (BROADCAST_UNITS + len(hosts)) / FLOOD_UNITS_PER_SECOND)
+        return replace(asked, questions=tuple((host, question(wanted)) for host in hosts))
+
+
+def _foreign_host(name: str, network: Network) -> str:
+    """A foreign host, and in which network it gets something."""
+    return f"{name} {network.vni}"
+
+
+def _foreign_members(network: Network) -> list[str]:
+    return [_foreign_host(member.host, network) for member in network.foreign_members]
+
+
+def _as_of_tunnel(end: End) -> End:
+    return Dropped("TUNNEL_MALFORMED") if getattr(end, "reason", "") == "DROP_MALFORMED" else end
 
 
 def _may_pass(pace: Pace, limit: PacketRateLimit | None, now: float) -> bool:
