@@ -85,6 +85,46 @@ __noinline int learn_arrived(struct __sk_buff *skb, struct packet *packet, int l
 	return 0;
 }
 
+/* ---- guard of foreign machines -------------------------------------------------- */
+
+static __always_inline bool speaks_by_arp_for_another(struct __sk_buff *skb,
+						      const struct packet *packet)
+{
+	__u8 sender[ADDRESS_BYTES] __attribute__((aligned(4)));
+	struct arp_message arp;
+
+	if (bpf_skb_load_bytes(skb, ETHERNET_BYTES, &arp, sizeof(arp)))
+		return false;
+	map_ipv4(sender, load_ipv4(arp.sender_ip));
+	return is_of_another(packet, sender);
+}
+
+static __always_inline bool speaks_by_nd_for_another(struct __sk_buff *skb,
+						     const struct packet *packet)
+{
+	struct nd_message nd;
+
+	return is_nd(packet) && packet->icmp_type == ND_NEIGHBOR_ADVERT &&
+	       load_nd(skb, packet, &nd) && is_of_another(packet, nd.target);
+}
+
+/* Nobody has guarded what they send: addresses that intent gave to somebody else are
+ * not theirs, all others may be. */
+__noinline int guard_foreign(struct __sk_buff *skb, struct packet *packet)
+{
+	if (!packet)
+		return OUTCOME_DROP;
+	if (packet->ethertype_be == BE16_ARP)
+		return speaks_by_arp_for_another(skb, packet) ?
+			       drop(packet, STAGE_GUARD, DROP_ARP_SPOOF) :
+			       pass(packet, STAGE_GUARD);
+	if (is_of_another(packet, packet->key.source))
+		return drop(packet, STAGE_GUARD, DROP_SOURCE_IP);
+	if (speaks_by_nd_for_another(skb, packet))
+		return drop(packet, STAGE_GUARD, DROP_ND_SPOOF);
+	return pass(packet, STAGE_GUARD);
+}
+
 /* ---- questions about routers --------------------------------------------------- */
 
 static __always_inline bool is_arp_about_router(struct __sk_buff *skb, const struct packet *packet)
@@ -182,8 +222,8 @@ static __always_inline int stage_arrive(struct __sk_buff *skb, struct packet *pa
 		return drop(packet, STAGE_TUNNEL, DROP_UNKNOWN_VNI);
 	packet->mtu = network->mtu;
 	is_foreign = is_from_foreign(packet);
-	if (is_foreign && is_of_another(packet, packet->key.source))
-		return drop(packet, STAGE_GUARD, DROP_SOURCE_IP);
+	if (is_foreign && guard_foreign(skb, packet) == OUTCOME_DROP)
+		return OUTCOME_DROP;
 	if (is_from_open_port(packet))
 		learn_open(skb, packet, ENDPOINT_REMOTE, first_sender(packet));
 	else

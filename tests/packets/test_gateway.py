@@ -59,7 +59,14 @@ from packet_world import (
     RouterInterface,
 )
 from scapy.layers.inet import IP
-from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6ND_RS, ICMPv6NDOptSrcLLAddr, IPv6
+from scapy.layers.inet6 import (
+    ICMPv6EchoReply,
+    ICMPv6ND_NA,
+    ICMPv6ND_RS,
+    ICMPv6NDOptDstLLAddr,
+    ICMPv6NDOptSrcLLAddr,
+    IPv6,
+)
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 from test_answer_nd import advertisement, solicitation
@@ -78,6 +85,7 @@ from test_icmp_errors import (
     too_big,
     unreachable,
 )
+from test_pairs import ALL_NODES, BROADCAST, arp
 
 VERSIONS = (4, 6)
 WEB_GUESTS = ("web1", "web2", "web3")
@@ -422,6 +430,35 @@ def test_what_is_routed_to_a_machine_may_come_from_it(
         assert_same_frame(mixed.board.devices["web1"].read() or b"", expected)
     else:
         assert mixed.dropped("DROP_SOURCE_IP") == 1
+
+
+@pytest.mark.parametrize("claimed", [MAIN_WEB, WEB1, WEB8], ids=["gateway", "here", "elsewhere"])
+@pytest.mark.parametrize("operation", [1, 2], ids=["request", "reply"])
+def test_no_address_is_taken_by_arp(
+    mixed: Tunnel, operation: int, claimed: Nic | RouterInterface
+) -> None:
+    """Guests would believe it."""
+    taken = claimed.address(4)
+    message = ARP(op=operation, hwsrc=PRINTER.mac, psrc=taken, pdst=taken)
+    mixed.write(FOREIGN, WEB.vni, Ether(src=PRINTER.mac, dst=BROADCAST) / message)
+    assert mixed.dropped("DROP_ARP_SPOOF") == 1
+    assert is_quiet(mixed)
+
+
+@pytest.mark.parametrize("claimed", [MAIN_WEB, WEB1, WEB8], ids=["gateway", "here", "elsewhere"])
+def test_no_address_is_taken_by_nd(mixed: Tunnel, claimed: Nic | RouterInterface) -> None:
+    message = ICMPv6ND_NA(tgt=claimed.address(6), R=0, S=0, O=1)
+    message /= ICMPv6NDOptDstLLAddr(lladdr=PRINTER.mac)
+    ip = IPv6(src=PRINTER.ipv6, dst="ff02::1", hlim=255)
+    mixed.write(FOREIGN, WEB.vni, Ether(src=PRINTER.mac, dst=ALL_NODES) / ip / message)
+    assert mixed.dropped("DROP_ND_SPOOF") == 1
+    assert is_quiet(mixed)
+
+
+def test_a_named_machine_announces_its_own(mixed: Tunnel) -> None:
+    frame = arp(NAMED.mac, NAMED.ipv4, NAMED.ipv4)
+    mixed.write(FOREIGN, DB.vni, frame)
+    assert mixed.board.devices["db1"].read() == bytes(frame)
 
 
 NOWHERE = {

@@ -23,15 +23,13 @@ from reference.packet import Fragment, Packet
 from reference.places import Places
 from reference.route import leads_back, route
 from reference.switch import switch
-from reference.topology import Gateway, Service
+from reference.topology import Gateway, Service, Topology
 from reference.way import Flood, Way
 
 
 def arrive(places: Places, packet: Packet) -> Way:
     topology = places.topology
-    holder = topology.with_address(packet.network, packet.source) if packet.version else None
-    if holder is not None and holder not in topology.behind.values():
-        raise Dropped("SOURCE_IP")
+    _guard(topology, packet)
     _learn(places, packet)
     if _asks_router(places, packet):
         _answer(places, packet)
@@ -46,6 +44,25 @@ def arrive(places: Places, packet: Packet) -> Way:
     if not leads_back(topology, packet, found):
         raise Dropped("SOURCE_IP")
     return route(places, packet, found)
+
+
+def _guard(topology: Topology, packet: Packet) -> None:
+    """It may speak for all that intent has given nobody else."""
+
+    def is_anothers(address: wire.IpAddress) -> bool:
+        holder = topology.with_address(packet.network, address)
+        return holder is not None and holder not in topology.behind.values()
+
+    message = packet.frame[wire.ETHERNET :]
+    if packet.is_arp:
+        if len(message) >= ARP_BYTES and is_anothers(IPv4Address(message[14:18])):
+            raise Dropped("ARP_SPOOF")
+        return
+    if packet.version and is_anothers(packet.source):
+        raise Dropped("SOURCE_IP")
+    is_claim = packet.is_nd and packet.icmp_type == NEIGHBOR_ADVERTISEMENT
+    if is_claim and len(packet.payload) >= 24 and is_anothers(IPv6Address(packet.payload[8:24])):
+        raise Dropped("ND_SPOOF")
 
 
 def _require_place_here(places: Places, packet: Packet) -> None:
