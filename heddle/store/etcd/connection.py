@@ -161,7 +161,7 @@ class Connection:
         self.open(path, metadata, stream)
         self.send(stream, message, last=True)
         if not done.wait(seconds):
-            self.fail(f"no answer within {seconds:.0f} s")
+            self.fail(f"no answer within {seconds:.1f} s")
         if errors:
             raise errors[0]
         if not answers:
