@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import zlib
 from collections import deque
 
@@ -15,6 +16,9 @@ from heddle.errors import HypervisorError
 from heddle.hypervisor.moving import Goal, Turn, Whereabouts
 from heddle.intent.model import Machine
 
+log = logging.getLogger(__name__)
+
+_NAMED = 5  # of lost connections
 _PREPARE_SECONDS = 0.05  # between two looks whether links and rows are there
 _OFFER_SECONDS = 1.0  # the other agent may begin after us
 _HERE = (Arriving.ACTIVE, Arriving.SETTLING)
@@ -31,6 +35,7 @@ class ArrivingJourney(Journey[Arriving]):
         self._chunks: deque[bytes] = deque()
         self._arrival: Arrival | None = None
         self._is_complete = False
+        self._lost: dict[str, None] = {}  # connections for which there is no room, in words
 
     # ---- what happens ------------------------------------------------------
 
@@ -114,20 +119,35 @@ class ArrivingJourney(Journey[Arriving]):
         """Connections count as used until the machine is here: then they are."""
         keep = 0.0 if self._course.state in _HERE else _KEEP_SECONDS
 
-        def job(records: bytes) -> None:
+        def job(records: bytes) -> list[str]:
             if self._arrival is None:
                 self._arrival = self._around.arrival(self.machine.id)
-            self._arrival.adopt(records, keep_seconds=keep)
+            return self._arrival.adopt(records, keep_seconds=keep)
 
         while self._chunks:
             chunk = self._chunks.popleft()
-            await asyncio.to_thread(job, zlib.decompress(chunk[1:]))
+            lost = await asyncio.to_thread(job, zlib.decompress(chunk[1:]))
+            self._lost.update(dict.fromkeys(lost))
+            if lost:
+                self._tell_of_lost()
             marks = ChunkMark(chunk[0])
             if ChunkMark.LAST in marks:
                 await self._post("taken", b"taken")
             if ChunkMark.COMPLETE in marks:
                 self._is_complete = True
                 self.happened(Event.COMPLETE)
+
+    def _tell_of_lost(self) -> None:
+        """The machine moves all the same; its other connections go on."""
+        some, more = list(self._lost)[:_NAMED], len(self._lost) - _NAMED
+        self.told["lost_connections"] = len(self._lost)
+        self.told["lost"] = ", ".join(some) + (f" and {more} more" if more > 0 else "")
+        log.warning(
+            "migration of %s: the flow table is full: %d connections are lost: %s",
+            self.machine.name,
+            len(self._lost),
+            self.told["lost"],
+        )
 
     async def _post(self, what: str, value: bytes) -> None:
         key = f"{self.machine.id}/{what}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -47,22 +48,27 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.cancel:
             return _call_off(store, arguments.name)
         machine = begin(store, arguments.name, arguments.host)
+        if not machine.running:
+            return _take_over(store, machine, arguments.host)
         began = time.monotonic()
         with Progress() as progress:
             _wait(store, machine, progress, arguments.timeout)
         seconds = time.monotonic() - began
         print(f"{machine.name} moved from {machine.host} to {arguments.host} in {seconds:.1f} s")
+        _warn_of_lost(store, machine)
     return 0
 
 
 def begin(store: Store, name: str, target: str) -> Machine:
-    """Write where a machine shall go; return it as it was with that."""
+    """Write where a running machine shall go; return it as it was with that."""
     from heddle.intent.model import Kind, Port
     from heddle.store.interface import Transaction
 
     snapshot = store.snapshot()
     machine = _machine(snapshot, name)
     _check(snapshot, machine, target)
+    if not machine.running:
+        return machine  # it has no memory that could move
     moved: list[AnyResource] = [machine.model_copy(update={"migrating_to": target})]
     moved += [
         port.model_copy(update={"migrating_to": target})
@@ -71,6 +77,15 @@ def begin(store: Store, name: str, target: str) -> Machine:
     ]
     store.commit(Transaction(put=moved, as_read=True))
     return machine.model_copy(update={"migrating_to": target})
+
+
+def _take_over(store: Store, machine: Machine, target: str) -> int:
+    """A machine that is off: its definition goes where it shall start next."""
+    from heddle.cli.change import set_machine
+
+    set_machine(store, machine.id, host=target)
+    print(f"{machine.name}, which is off, is on host {target} now")
+    return 0
 
 
 def _call_off(store: Store, name: str) -> int:
@@ -135,8 +150,10 @@ def _check(snapshot: Snapshot, machine: Machine, target: str) -> None:
         )
     if machine.host == target:
         raise RequestError(f"{machine.name} runs on host {target} already")
-    if not machine.running:
-        raise RequestError(f"{machine.name} does not run: run heddle vm start {machine.name} first")
+    if machine.saved:
+        raise RequestError(
+            f"{machine.name} is saved: run heddle vm restore {machine.name} --host {target}"
+        )
     if machine.paused:
         raise RequestError(f"{machine.name} is paused: run heddle vm resume {machine.name} first")
 
@@ -161,6 +178,16 @@ def _wait(store: Store, begun: Machine, progress: Progress, seconds: float) -> N
         f"{begun.name} has not moved after {seconds:.0f} s; it goes on: run "
         f"heddle migrate {begun.name} --cancel to call it off"
     )
+
+
+def _warn_of_lost(store: Store, moved: Machine) -> None:
+    fact = store.statuses(moved.migrating_to).get(("migration", moved.id), {})
+    if fact.get("to") == moved.migrating_to and (count := fact.get("lost_connections")):
+        print(
+            f"warning: the flow table of host {moved.migrating_to} is full: "
+            f"{count} connections of {moved.name} are lost: {fact['lost']}",
+            file=sys.stderr,
+        )
 
 
 def _fact(store: Store, machine: Machine) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ _ENTRIES_PER_CONNECTION = 2  # one for each direction
 
 # ICMP and ICMPv6 echo: the type of the answer by that of the question, and back.
 _ECHO_COUNTERPART = {8: 0, 0: 8, 128: 129, 129: 128}
-_ICMP_PROTOCOLS = (1, 58)
+ICMP_PROTOCOLS = (1, 58)
 
 
 class Connection(NamedTuple):
@@ -187,7 +187,7 @@ class _Decoder:
 
 def reply_ports(protocol: int, source_port: int, destination_port: int) -> tuple[int, int]:
     """The ports of a packet's answer, all in network order. Echo keeps its identifier."""
-    if protocol not in _ICMP_PROTOCOLS:
+    if protocol not in ICMP_PROTOCOLS:
         return destination_port, source_port
     question = _swapped(destination_port) >> 8
     return source_port, _swapped(_ECHO_COUNTERPART.get(question, 0) << 8)

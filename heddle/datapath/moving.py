@@ -9,6 +9,8 @@ this host have with one that has left is made anew by ``follow_machine``.
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -18,10 +20,11 @@ from typing import NamedTuple
 
 from heddle.datapath.abi import Abi
 from heddle.datapath.codec import partial_layout
-from heddle.datapath.flows import reply_ports
+from heddle.datapath.flows import ICMP_PROTOCOLS, reply_ports
 from heddle.datapath.loader import Datapath
 from heddle.datapath.testrun import run
 from heddle.errors import KernelError
+from heddle.intent.protocols import protocol_name
 
 OBJECT = Path(__file__).parent / "objects" / "adopt_connections.bpf.o"
 PROGRAM = "adopt_connections"
@@ -121,6 +124,20 @@ class _Layouts:
         """The numbers of both ends in what names a record."""
         other = name[self.key_bytes : self.key_bytes + 4]
         return int.from_bytes(name[:4], "little"), int.from_bytes(other, "little")
+
+    def describe(self, record: bytes) -> str:
+        """``tcp 10.0.0.2:40000 to 10.0.0.3:80``; ports only where there are any."""
+        _, *ports, protocol, source, destination = self.key.unpack(record[: self.key.size])
+        addresses = (_address_text(source), _address_text(destination))
+        if protocol in ICMP_PROTOCOLS or not any(ports):
+            return f"{protocol_name(protocol)} {addresses[0]} to {addresses[1]}"
+        ends = [
+            f"[{address}]:{socket.ntohs(port)}"
+            if ":" in address
+            else f"{address}:{socket.ntohs(port)}"
+            for address, port in zip(addresses, ports, strict=True)
+        ]
+        return f"{protocol_name(protocol)} {ends[0]} to {ends[1]}"
 
     def pack(self, key: bytes, *values: int) -> bytes:
         """A record; its key is its first member."""
@@ -251,9 +268,11 @@ class Arrival:
         self._adopter = _Adopter(datapath)
         self._awaited: list[bytes] = []  # made, and kept although none of their packets come
 
-    def adopt(self, records: bytes, *, keep_seconds: float = 0.0, away_seconds: float = 0.0) -> int:
-        """Make, change or end what the records say; returns how many could not
-        be, for want of room. For ``keep_seconds`` a connection counts as used
+    def adopt(
+        self, records: bytes, *, keep_seconds: float = 0.0, away_seconds: float = 0.0
+    ) -> list[str]:
+        """Make, change or end what the records say; returns those for which the table has
+        no room, in words. For ``keep_seconds`` a connection counts as used
         even if none of its packets are seen here yet, or until ``has_come``. Of records that are
         ``away_seconds`` old, those that have timed out meanwhile are not made.
 
@@ -274,7 +293,11 @@ class Arrival:
         ]
         if keep_until:
             self._awaited += own
-        return self._adopter.adopt(own)
+        return [self._layouts.describe(record) for record in self._adopter.adopt(own)]
+
+    @property
+    def record_bytes(self) -> int:
+        return self._layouts.record.size
 
     def has_come(self) -> None:
         """The machine is here: its connections last as long as they do without a
@@ -313,17 +336,24 @@ class _Adopter:
 
     def __init__(self, datapath: Datapath) -> None:
         self._program = datapath.load_beside(OBJECT, PROGRAM)
+        self._flows = datapath.table("flows")
         record_bytes = datapath.abi.codec("connection_record").size
         self._per_run = (_FRAME_BYTES - len(_ETHERNET_HEADER)) // record_bytes
 
-    def adopt(self, records: Sequence[bytes]) -> int:
-        """Returns how many it could not make."""
-        batches = range(0, len(records), self._per_run)
-        made = sum(self._run(records[at : at + self._per_run]) for at in batches)
-        return len(records) - made
+    def adopt(self, records: Sequence[bytes]) -> list[bytes]:
+        """Returns those that it could not make."""
+        failed = []
+        for at in range(0, len(records), self._per_run):
+            batch = records[at : at + self._per_run]
+            if self._run(batch) < len(batch):
+                failed += [record for record in batch if self._is_missing(record)]
+        return failed
 
     def close(self) -> None:
         self._program.close()
+
+    def _is_missing(self, record: bytes) -> bool:
+        return self._flows.get(record[: self._flows.key_size]) is None
 
     def _run(self, records: Sequence[bytes]) -> int:
         frame = _ETHERNET_HEADER + b"".join(records)
@@ -365,3 +395,9 @@ def _moved(layouts: _Layouts, key: bytes, flow: _Flow, left: frozenset[int], sta
         staying.elsewhere if end in left else end for end in (opener, flow.other_ifindex)
     )
     return layouts.pack_flow(key, (opener, other), flow, (flow.opened_at, flow.used_at))
+
+
+def _address_text(raw: bytes) -> str:
+    """Of 16 bytes, IPv4 as IPv4-mapped."""
+    address = ipaddress.IPv6Address(raw)
+    return str(address.ipv4_mapped or address)

@@ -96,7 +96,14 @@ def _read_connections(spec: MachineSpec, host: str) -> None:
             raise HypervisorError(f"it had {saved['ends']} NICs, and has {len(ends)}")
         with closing(Arrival(datapath, ends)) as arrival:
             away = max(clock_of(file.parent) - saved["saved_at"], 0.0)
-            arrival.adopt(zlib.decompress(compressed), away_seconds=away)
+            lost = arrival.adopt(zlib.decompress(compressed), away_seconds=away)
+    if lost:
+        log.warning(
+            "machine %s goes on without %d of its connections, such as %s: the flow table is full",
+            spec.name,
+            len(lost),
+            lost[0],
+        )
 
 
 def clock_of(folder: Path) -> float:

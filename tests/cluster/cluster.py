@@ -30,6 +30,7 @@ from heddle.lab.spaces import Space
 T = TypeVar("T")
 
 COMMAND_SECONDS = 240.0
+LAB_SECONDS = 700.0  # for what may be given 600 s itself
 _POLL_SECONDS = 0.02
 _ROOTS = Path(tempfile.gettempdir())
 _PREFIX = "heddle-cluster-"
@@ -81,8 +82,8 @@ class Cluster:
 
     def up(self, text: str, *options: str, name: str = "lab") -> Running:
         """Make a lab, or change it to what this says."""
-        file = self.write(text)
-        self.heddle("lab", "up", file, "--name", name, *options)
+        argv = ["lab", "up", str(self.write(text)), "--name", name, *options]
+        self.run([*self.command(), *argv], seconds=LAB_SECONDS)
         return self.lab(name)
 
     def write(self, text: str, name: str = "topology.yaml") -> Path:

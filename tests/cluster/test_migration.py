@@ -390,6 +390,12 @@ def test_saved_here_and_restored_there(lab: Running) -> None:
     file = lab.cluster.root / "vm0.saved"
     with talking(lab, here) as say:
         lab.host(here, "heddle", "vm", "save", "vm0", "--to", str(file))
+        wrong = lab.host(here, "heddle", "vm", "restore", "vm0", "--host", "h9", check=False)
+        assert wrong.stderr.startswith(
+            "heddle: no host 'h9' that a VM can run on; there is: h1, h2"
+        )
+        refused = lab.host(here, "heddle", "migrate", "vm0", there, check=False)
+        assert f"vm0 is saved: run heddle vm restore vm0 --host {there}" in refused.stderr
         lab.host(here, "heddle", "vm", "restore", "vm0", "--host", there)
         assert settled(lab) == there
         say("and now")
@@ -397,3 +403,65 @@ def test_saved_here_and_restored_there(lab: Running) -> None:
     assert answers(lab)
     assert "vm0" not in virsh(lab, here, "list", "--all", "--name").split()
     assert not list(lab.cluster.root.glob("vm0.saved*")), "its files serve once"
+
+
+def test_one_that_is_off_moves_at_once(lab: Running) -> None:
+    here = settled(lab)
+    there = other(here)
+    lab.host(here, "heddle", "vm", "destroy", "vm0")
+    done = lab.host(here, "heddle", "migrate", "vm0", there)
+    assert done.stdout == f"vm0, which is off, is on host {there} now\n"
+    lab.host("h3", "heddle", "vm", "start", "vm0", "--timeout", "300")
+    assert settled(lab) == there
+    assert answers(lab)
+    gone = lambda: "vm0" not in virsh(lab, here, "list", "--all", "--name").split()  # noqa: E731
+    eventually(gone, "the old host forgets it")
+
+
+FILL = """
+import os, socket, sys, time
+from heddle.datapath.loader import Datapath
+datapath = Datapath.open(os.environ["HEDDLE_HOST"])
+flows = datapath.table("flows")
+there = sum(1 for _ in flows.items())
+keys = [n.to_bytes(flows.key_size, "little") for n in range(flows.max_entries - there - 1)]
+if sys.argv[1] == "fill":
+    flows.put_many((key, bytes(flows.value_size)) for key in keys)
+else:
+    flows.delete_many(key for key, value in list(flows.items()) if not any(value))
+"""
+
+
+def test_a_host_whose_flow_table_is_full(lab: Running) -> None:
+    """What found no room is named; the VM is there, and works as soon as there is some."""
+    here = settled(lab)
+    there = other(here)
+    with talking(lab, here):
+        before = boot_id(lab, here)
+        lab.host(there, sys.executable, "-c", FILL, "fill")
+        try:
+            done = lab.host(here, "heddle", "migrate", "vm0", there)
+            assert done.stdout.startswith(f"vm0 moved from {here} to {there}")
+            assert f"warning: the flow table of host {there} is full: " in done.stderr
+            assert "tcp 172.17.17.13:" in done.stderr
+            assert int(fact(lab, there)["lost_connections"]) >= 1
+        finally:
+            lab.host(there, sys.executable, "-c", FILL, "empty")
+    assert settled(lab) == there
+    assert boot_id(lab, there) == before
+    assert answers(lab)
+
+
+def test_a_vm_boots_while_etcd_is_gone(lab: Running) -> None:
+    """And gets its address, from what its host knows."""
+    here = settled(lab)
+    before = boot_id(lab, here)
+    assert stop_member(lab.folder.etcd, 1)
+    try:
+        virsh(lab, here, "destroy", "vm0")
+        eventually(lambda: "vm0" in virsh(lab, here, "list", "--name"), "it is started again", 120)
+        eventually(lambda: answers(lab), "it answers without etcd", 300)
+    finally:
+        lab.cluster.heddle("lab", "up", lab.cluster.root / "topology.yaml", "--name", "lab")
+    assert settled(lab) == here
+    assert boot_id(lab, here) != before

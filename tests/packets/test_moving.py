@@ -77,7 +77,7 @@ def carry(moving: Moving, *, keep_seconds: float = 0.0) -> None:
     records = moving.departure.bulk()
     moving.forget()
     moving.switch()
-    assert moving.arrival.adopt(records, keep_seconds=keep_seconds) == 0
+    assert moving.arrival.adopt(records, keep_seconds=keep_seconds) == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -139,7 +139,7 @@ def test_connections_that_others_opened_move(
     moving.forget()
     moving.switch()
     strict.world.write_port(WEB1, groups=[3])
-    assert arrival.adopt(records) == 0
+    assert arrival.adopt(records) == []
     arrival.close()
     assert strict.connection().from_ifindex == web2
     assert moving.says(STRANGER, between(WEB1, WEB2, version, udp(53, 40000))) == "web2"
@@ -175,9 +175,9 @@ def test_a_delta_brings_the_other_host_up_to_date(moving: Moving) -> None:
     delta = moving.departure.delta()
     moving.forget()
     moving.switch()
-    assert moving.arrival.adopt(bulk, keep_seconds=60) == 0
+    assert moving.arrival.adopt(bulk, keep_seconds=60) == []
     assert len(board.connections()) == 3
-    assert moving.arrival.adopt(delta) == 0
+    assert moving.arrival.adopt(delta) == []
     states = {c.source_port: c.state for c in board.connections()}
     assert states == {1001: "ESTABLISHED", 1002: "FIN_WAIT", 1004: "ESTABLISHED"}
     assert (board.usage(WEB1.slot), board.total_usage()) == (3, 3)
@@ -202,7 +202,7 @@ def test_what_has_timed_out_on_its_way_is_not_made(moving: Moving, away: float) 
     records = moving.departure.bulk()
     moving.forget()
     moving.switch()
-    assert moving.arrival.adopt(records, away_seconds=away) == 0
+    assert moving.arrival.adopt(records, away_seconds=away) == []
     left = {c.source_port: c for c in board.connections()}
     assert set(left) == ({1002} if away else {1001, 1002})
     idle = (time.monotonic_ns() - left[1002].used_at) / SECOND
@@ -265,7 +265,7 @@ def test_ports_that_are_gone_take_their_connections_along(moving: Moving) -> Non
     records = moving.departure.bulk()
     moving.forget()
     moving.switch()
-    assert moving.arrival.adopt(records, keep_seconds=3600) == 0
+    assert moving.arrival.adopt(records, keep_seconds=3600) == []
     moving.board.world.delete("ports", moving.board.devices[STRANGER].ifindex)
     _until_no_flow_is_left(moving.board)
 
@@ -332,7 +332,7 @@ def test_ten_thousand_connections_of_tcp(moving: Moving) -> None:
     records = moving.departure.bulk()
     moving.forget()
     moving.switch()
-    assert moving.arrival.adopt(records, keep_seconds=60) == 0
+    assert moving.arrival.adopt(records, keep_seconds=60) == []
     took = time.monotonic() - began
     assert board.total_usage() == count
     assert {connection.state for connection in board.connections()} == {"ESTABLISHED"}
@@ -343,6 +343,33 @@ def test_ten_thousand_connections_of_tcp(moving: Moving) -> None:
     assert lost == 0
     assert took < DEADLINE
     print(f"{count} connections moved in {took:.3f} s")
+
+
+@pytest.mark.parametrize(
+    ("version", "lost"),
+    [
+        (4, "tcp 172.17.17.2:1002 to 192.168.0.2:80"),
+        (6, f"tcp [{WEB1.ipv6}]:1002 to [{DB1.ipv6}]:80"),
+    ],
+)
+def test_connections_for_which_there_is_no_room_are_named(
+    moving: Moving, version: int, lost: str
+) -> None:
+    """All others are made."""
+    for sport in (1001, 1002):
+        established(moving.board, version, sport)
+    records, size = moving.departure.bulk(), moving.arrival.record_bytes
+    named = {records[at + 4 : at + 6]: records[at : at + size] for at in (0, size)}
+    moving.forget()
+    moving.switch()
+    flows = moving.board.datapath.table("flows")
+    value = bytes(flows.value_size)
+    fill = (number.to_bytes(flows.key_size, "little") for number in range(flows.max_entries - 2))
+    flows.put_many((key, value) for key in fill)
+    ordered = b"".join(named[port.to_bytes(2, "big")] for port in (1001, 1002))
+    assert moving.arrival.adopt(ordered, keep_seconds=60) == [lost]
+    assert moving.says("db1", between(DB1, WEB1, version, tcp("PA", 80, 1001))) == STRANGER
+    assert moving.board.usage(WEB1.slot) == 1
 
 
 def test_records_of_another_version_are_refused(moving: Moving) -> None:
@@ -367,7 +394,7 @@ def test_two_ports_of_one_machine(strict: Switchboard) -> None:
     table = strict.datapath.table("flows")
     table.delete_many(key for key, _ in list(table.items()))
     arrival = Arrival(strict.datapath, [End(db1, far), End(web1, far)])
-    assert arrival.adopt(records) == 0
+    assert arrival.adopt(records) == []
     arrival.close()
     connection = strict.connection()
     assert (connection.from_ifindex, connection.to_ifindex) == (db1, web1)

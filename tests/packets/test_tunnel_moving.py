@@ -253,7 +253,7 @@ class Coming:
         gets(self.board, DB1, self.question)
         zone = self.board.world.value("TUNNEL_ZONE") | WEB.vni
         arrival = Arrival(self.board.datapath, [End(self.board.devices["web1"].ifindex, zone)])
-        assert arrival.adopt(records, keep_seconds=60) == 0
+        assert arrival.adopt(records, keep_seconds=60) == []
         arrival.close()
 
     def _as_on_the_other_host(self) -> bytes:
