@@ -86,7 +86,7 @@ def read_connections(
 
 
 # In the order of the structs. As tuples: a hundred thousand dicts are slow.
-_KEY_FIELDS = (
+KEY_FIELDS = (
     "ifindex",
     "source_port_be",
     "destination_port_be",
@@ -131,7 +131,7 @@ class _Decoder:
     """Puts the entries of both directions together."""
 
     def __init__(self, abi: Abi) -> None:
-        self._key = partial_layout(abi.codec("flow_key"), _KEY_FIELDS)
+        self._key = partial_layout(abi.codec("flow_key"), KEY_FIELDS)
         self._flow = partial_layout(abi.codec("flow"), _FLOW_FIELDS)
         self._reply = abi.value("FLOW_REPLY")
         self._untracked = abi.value("FLOW_UNTRACKED")

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from heddle.datapath.abi import Abi
 from heddle.datapath.codec import partial_layout
-from heddle.datapath.flows import ICMP_PROTOCOLS, reply_ports
+from heddle.datapath.flows import ICMP_PROTOCOLS, KEY_FIELDS, reply_ports
 from heddle.datapath.loader import Datapath
 from heddle.datapath.testrun import run
 from heddle.errors import KernelError
@@ -34,14 +34,6 @@ _ETHERNET_HEADER = bytes(12) + b"\x88\xb5"  # local experimental, IEEE 802
 _FRAME_BYTES = 3500  # what BPF_PROG_TEST_RUN takes in a page
 _LOOPBACK = 1  # a device that every network namespace has
 
-_KEY_FIELDS = (
-    "ifindex",
-    "source_port_be",
-    "destination_port_be",
-    "l4_protocol",
-    "source",
-    "destination",
-)
 _FLOW_FIELDS = (
     "used_at",
     "packets",
@@ -111,7 +103,7 @@ class _Layouts:
 
     def __init__(self, abi: Abi) -> None:
         record = abi.codec("connection_record")
-        self.key = partial_layout(abi.codec("flow_key"), _KEY_FIELDS)
+        self.key = partial_layout(abi.codec("flow_key"), KEY_FIELDS)
         self.flow = partial_layout(abi.codec("flow"), _FLOW_FIELDS)
         self.record = partial_layout(record, _RECORD_FIELDS)
         offsets = {field.name: field.offset for field in record.members}

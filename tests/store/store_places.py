@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -72,24 +71,3 @@ def take(
         return batches
 
     return asyncio.run(collect())
-
-
-def in_child(work: Callable[[], None]) -> int:
-    """Run ``work`` in a process of its own; its pid."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-            os._exit(0)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            raise
-        finally:
-            os._exit(1)
-    return pid
-
-
-def exit_code(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

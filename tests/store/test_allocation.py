@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_places import EtcdPlace, Place, exit_code, in_child, network
+from store_places import EtcdPlace, Place, network
+from store_processes import exit_code, in_child
 
 from heddle.cli.change import commit, wanted_by
 from heddle.errors import ConflictError

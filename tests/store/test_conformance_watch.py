@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, closing
 
-from store_places import DEADLINE_S, Place, exit_code, in_child, network, take
+from store_places import DEADLINE_S, Place, network, take
+from store_processes import exit_code, in_child
 
 from heddle.intent.model import Kind, Machine, Network
 from heddle.store.interface import Change, Store, Transaction

@@ -6,7 +6,8 @@ from contextlib import closing, suppress
 from functools import partial
 
 import pytest
-from store_places import EtcdPlace, exit_code, in_child
+from store_places import EtcdPlace
+from store_processes import exit_code, in_child
 
 from heddle.agent.registration import register
 from heddle.errors import ConflictError

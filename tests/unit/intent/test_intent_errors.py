@@ -6,6 +6,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from intent_problems import problems
 
 from heddle.errors import TopologyError
 from heddle.intent.topology import load_topology
@@ -579,17 +580,6 @@ routers:
         ["2: network web: aliases make this endless; write the values out"],
     ),
 ]
-
-
-def problems(tmp_path: Path, text: str) -> list[str]:
-    """The messages for a file, without its name in front."""
-    file = tmp_path / "bad.yaml"
-    file.write_text(text)
-    with pytest.raises(TopologyError) as caught:
-        load_topology(file)
-    lines = str(caught.value).splitlines()
-    assert all(line.startswith(f"{file}:") for line in lines)
-    return [line.removeprefix(f"{file}:") for line in lines]
 
 
 @pytest.mark.parametrize(

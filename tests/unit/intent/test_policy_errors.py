@@ -6,10 +6,9 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from intent_problems import problems
 
-from heddle.errors import TopologyError
 from heddle.intent.schema_policy import GROUPS_MAX, SETS_MAX
-from heddle.intent.topology import load_topology
 
 ABI = Path(__file__).parents[3] / "bpf" / "shared" / "abi.h"
 
@@ -409,17 +408,6 @@ machines:
         ],
     ),
 ]
-
-
-def problems(tmp_path: Path, text: str) -> list[str]:
-    """The messages for a file, without its name in front."""
-    file = tmp_path / "bad.yaml"
-    file.write_text(text)
-    with pytest.raises(TopologyError) as caught:
-        load_topology(file)
-    lines = str(caught.value).splitlines()
-    assert all(line.startswith(f"{file}:") for line in lines)
-    return [line.removeprefix(f"{file}:") for line in lines]
 
 
 @pytest.mark.parametrize(

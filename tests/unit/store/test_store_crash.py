@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import random
-import select
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
-from store_processes import exit_code, in_child
+from store_processes import acknowledged_until, exit_code, in_child, rest_of, writer
 
 from heddle.errors import ConflictError
 from heddle.intent.model import Kind, Network
@@ -48,43 +46,11 @@ def write_forever(path: Path, first: int, acknowledge: int) -> None:
             number += 1
 
 
-@contextmanager
-def writer(path: Path, first: int) -> Iterator[tuple[int, int]]:
-    """A process that writes; its pid and the pipe of what it acknowledged."""
-    reading, writing = os.pipe()
-    pid = in_child(lambda: write_forever(path, first, writing))
-    os.close(writing)
-    try:
-        yield pid, reading
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        assert exit_code(pid) == -signal.SIGKILL  # it died of us, not of an error
-        os.close(reading)
-
-
-def acknowledged_until(reading: int, deadline: float) -> bytes:
-    """What arrives before the deadline."""
-    received = b""
-    while (left := deadline - time.monotonic()) > 0:
-        if select.select([reading], [], [], left)[0]:
-            received += os.read(reading, 4096)
-    return received
-
-
-def rest_of(reading: int) -> bytes:
-    """What a dead process left in the pipe."""
-    received = b""
-    while part := os.read(reading, 4096):
-        received += part
-    return received
-
-
 def test_kill_at_random_moments_loses_nothing_and_halves_nothing(path: Path) -> None:
     chance = random.Random()  # noqa: S311 - no secret
     last, moments_with_progress = 0, 0
     for number in range(ROUNDS):
-        with writer(path, last + 1) as (pid, reading):
+        with writer(partial(write_forever, path, last + 1)) as (pid, reading):
             # Every other time after a commit: a slow machine may not get that far by itself.
             received = os.read(reading, 4) if number % 2 else b""
             moment = time.monotonic() + chance.uniform(0.005, 0.12)
