@@ -164,7 +164,8 @@ def is_held(path: Path) -> bool:
 
 
 def start_detached(*, on_demand: bool = False) -> int:
-    """Start an agent of its own session, wait until it answers, return its pid.
+    """Start an agent of its own session, wait until it answers, return its pid. One
+    that somebody else has just started will do.
 
     AgentError with the last words of its log when it ends before that.
     """
@@ -185,7 +186,7 @@ def start_detached(*, on_demand: bool = False) -> int:
         )
     deadline = time.monotonic() + START_SECONDS
     while (pid := agent_pid()) is None:
-        if process.poll() is not None:
+        if process.poll() is not None and not is_held(agent_pid_file()):
             raise AgentError(_last_words(log_file, begins))
         if time.monotonic() > deadline:
             raise AgentError(

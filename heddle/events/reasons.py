@@ -182,7 +182,7 @@ REASONS: dict[str, Reason] = {
     ),
     "NOT_TAKEN_TO_VM": Reason(
         "the machine does not run, or does not take frames as fast as they come: its device has "
-        "no room for them",
+        "no room for them; a few while it starts are no harm",
         "start the machine; if it runs, give it more CPU or queues (`cpus`), or hold its senders "
         "to a `rate`",
     ),

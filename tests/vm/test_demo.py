@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from private_machine import private_machine
 
 
@@ -20,9 +21,11 @@ def test_demo_shows_that_the_guests_talk(tiny_folder: Path) -> None:
     assert re.search(r"^frames sent +\d+ +\d+ +0$", output, re.MULTILINE), output
 
 
-def test_ctrl_c_leaves_nothing(tiny_folder: Path) -> None:
+# The agent, as it starts; a guest, as it boots.
+@pytest.mark.parametrize("moment", ["on-demand", "qemu-system"])
+def test_ctrl_c_leaves_nothing(tiny_folder: Path, moment: str) -> None:
     with private_machine("scripts/demo", images=tiny_folder.parent) as demo:
-        demo.wait_for_program("qemu-system")
+        demo.wait_for_program(moment)
         demo.interrupt()
         exit_code, output = demo.finish()
     assert exit_code == 130, output
