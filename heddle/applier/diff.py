@@ -12,9 +12,10 @@ from heddle.compiler.state import Link
 
 @dataclass(slots=True)
 class LinkPlan:
-    """What is to be done about links. A replaced link is in ``replaced`` and,
-    to be made anew, in ``made``; ``raised`` are those that are in place but down,
-    or lose a limit: after the rows."""
+    """What is to be done about links. ``replaced`` go before any is made: those to be
+    made anew, which are in ``made`` as well, and those whose place in a namespace
+    another one takes. ``raised`` are those that are in place but down, or lose a
+    limit: after the rows. ``removed`` go last."""
 
     made: list[Link] = field(default_factory=list)
     replaced: dict[str, int] = field(default_factory=dict)
@@ -59,6 +60,7 @@ def diff_links(
             plan.made.append(link)
         else:
             _diff_link(plan, link, fact)
+    _make_room(plan, actual)
     return plan
 
 
@@ -134,6 +136,15 @@ def _must_be_replaced(link: Link, fact: LinkFact) -> bool:
     return fact.peer is not None and fact.peer != Peer(
         link.namespace, link.peer or "", link.peer_mac or ""
     )
+
+
+def _make_room(plan: LinkPlan, actual: Mapping[str, LinkFact | None]) -> None:
+    """A new NIC of a container may have the name of one that goes."""
+    places = {(link.namespace, link.peer) for link in plan.made if link.is_veth}
+    for name in list(plan.removed):
+        peer = fact.peer if (fact := actual[name]) else None
+        if peer is not None and (peer.namespace, peer.name) in places:
+            plan.replaced[name] = plan.removed.pop(name)
 
 
 def _diff_link(plan: LinkPlan, link: Link, fact: LinkFact) -> None:

@@ -217,6 +217,8 @@ class FakeKernel:
             raise KernelError(f"link {wanted.name} exists and is not heddle's")
         if wanted.namespace is not None and wanted.namespace not in self.spaces:
             raise KernelError(f"link {wanted.name}: no namespace {wanted.namespace}")
+        if wanted.is_veth and self._is_taken(wanted.namespace, wanted.peer):
+            raise KernelError(f"link {wanted.name}: {wanted.peer} exists in its namespace")
         if not wanted.is_veth:  # appears when it is complete, see tap.py
             self._step(f"link + {wanted.name}")
             link = self._new(wanted.name)
@@ -233,6 +235,10 @@ class FakeKernel:
         link.alias, link.mtu, link.filtered = wanted.alias, wanted.mtu, True
         link.multiqueue = wanted.multiqueue
         return link.index
+
+    def _is_taken(self, namespace: str | None, peer: str | None) -> bool:
+        ends = [link.peer for link in self.all_links.values() if link.peer is not None]
+        return any((end.namespace, end.name) == (namespace, peer) for end in ends)
 
     def _new(self, name: str) -> FakeLink:
         self._last_index += 1

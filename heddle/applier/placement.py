@@ -145,7 +145,7 @@ class Links:
             if name not in plan.removed:
                 self.indexes.pop(name, None)
         self.adopt({name: fact for name, fact in facts.items() if name not in plan.replaced})
-        self._replace(plan)
+        self._replace(plan, report)
         self._make(plan, placement, report)
         self._fix(plan, report)
         placement.found = [n for n in facts if n in self.indexes and n not in before]
@@ -169,9 +169,11 @@ class Links:
             self.indexes.pop(name, None)
         report.add_all("-", "link", gone)
 
-    def _replace(self, plan: LinkPlan) -> None:
+    def _replace(self, plan: LinkPlan, report: Report) -> None:
         failures = self._kernel.remove_links(plan.replaced) if plan.replaced else {}
         self.failures |= failures
+        gone = [n for n in plan.replaced if n not in self.wanted and n not in failures]
+        report.add_all("-", "link", gone)
         plan.made = [link for link in plan.made if link.name not in failures]
 
     def _make(self, plan: LinkPlan, placement: Placement, report: Report) -> None:

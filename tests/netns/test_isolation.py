@@ -39,6 +39,16 @@ def test_no_frame_crosses(lab: Lab) -> None:
         assert marked(captures[name]) == []
 
 
+def test_a_nic_changes_its_network_at_once(lab: Lab) -> None:
+    """The new link's end in the container has the name of the one that goes."""
+    lab.heddle("up", lab.write(SEPARATE))
+    moved = SEPARATE.replace("network: red, address: 10.1.0.11", "network: blue, address: 10.1.0.9")
+    lab.heddle("up", lab.write(moved))
+    assert "is not heddle's" not in lab.agent_log()
+    assert lab.show("agent")["repaired"] == 0
+    lab.exec("red1", "ping", "-c", "1", "-W", "20", "10.1.0.11")
+
+
 def datagram(source: str, destination: str) -> Packet:
     addresses = IP(src="10.1.0.10", dst="10.1.0.11")
     return Ether(src=source, dst=destination) / addresses / UDP(sport=1, dport=9) / Raw(MARK)

@@ -41,6 +41,7 @@ class Plug(NamedTuple):
     mtu: int = 1450
     routed: bool = False  # it may send from 10.9.0.0/16 as well
     shaping: Shaping = UNSHAPED
+    owner: int = 0  # number of the container, where it is not that of the port
 
     @property
     def device(self) -> Device:
@@ -52,7 +53,7 @@ class Plug(NamedTuple):
 
     @property
     def namespace(self) -> str:
-        return f"heddle-c{self.number}"
+        return f"heddle-c{self.owner or self.number}"
 
     @property
     def link(self) -> Link:

@@ -479,6 +479,16 @@ def test_a_veth_whose_other_end_is_lost_is_replaced() -> None:
     assert_holds(kernel, host_state([A, BOX]))
 
 
+def test_a_nic_that_goes_makes_room_for_one_of_its_name() -> None:
+    successor = Plug(6, network=8, container=True, owner=BOX.number)
+    before, after = host_state([A, BOX]), host_state([A, successor])
+    kernel, applier = applied(before)
+    report = applier.apply(delta_between(before, after))
+    assert not report.failures
+    assert Action("-", f"link {BOX.device}") in report.changes
+    assert_holds(kernel, after)
+
+
 def test_a_link_left_over_is_removed_at_the_next_start() -> None:
     kernel, _ = applied(host_state([A, B]))
     Applier(kernel).synchronize(host_state([A]))
