@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import logging
 import subprocess
 import sys
 from array import array
+from itertools import chain
 
-from heddle.applier.taps import LOT, Tap
+from heddle.applier.taps import LOT, Tap, read_order, write_order
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,9 @@ class Ahead:
     def __init__(self, block: int) -> None:
         self._block = block
         self._foreseen: list[Tap] = []
-        self._ordered: list[Tap] = []
+        # As they were sent: small objects that go would leave holes among those that stay.
+        self._orders: list[bytes] = []
+        self._ordered = 0  # TAPs
         self._making: subprocess.Popen[bytes] | None = None
         self._closing: subprocess.Popen[bytes] | None = None
 
@@ -48,13 +50,14 @@ class Ahead:
         if self._making is not None:
             self._order()
         self._foreseen.clear()
-        ordered, self._ordered = self._ordered, []
+        orders, self._orders, self._ordered = self._orders, [], 0
         process, self._making = self._making, None
         if process is None:
             return {}
         answers = _conclude(process)
         self._closing = process
         indexes = array("I", answers[: len(answers) // 4 * 4])
+        ordered = chain.from_iterable(map(read_order, orders))
         return dict(zip(ordered, indexes, strict=False))  # fewer when the process was killed
 
     def settle(self) -> None:
@@ -64,15 +67,17 @@ class Ahead:
             self._closing = None
 
     def _order(self) -> None:
-        wanted, self._foreseen = self._foreseen[: _MOST - len(self._ordered)], []
+        wanted, self._foreseen = self._foreseen[: _MOST - self._ordered], []
         if not wanted:
             return
         if self._making is None:
             self._making = self._start()
         if self._making is not None and self._making.stdin is not None:
-            self._ordered += wanted
+            order = write_order(wanted)
+            self._orders.append(order)
+            self._ordered += len(wanted)
             with contextlib.suppress(BrokenPipeError):  # then it does not answer either
-                self._making.stdin.write(json.dumps(wanted).encode() + b"\n")
+                self._making.stdin.write(order)
 
     def _start(self) -> subprocess.Popen[bytes] | None:
         self.settle()

@@ -81,8 +81,8 @@ class LinkInfo(NamedTuple):
     ``peer`` is the ifindex of a veth's other end and ``peer_nsid`` the number
     of the namespace that it is in; of a link stacked on another ``peer`` is that
     one. ``qdisc`` is the kind of what queues in front of it, ``master`` the
-    ifindex of the bridge, bond or VRF that it is a port of, 0: of none. ``families``
-    are the settings of protocols (``has_ipv6``)."""
+    ifindex of the bridge, bond or VRF that it is a port of, 0: of none. ``has_ipv6``:
+    the host itself speaks IPv6 there, for which the MTU may be too small."""
 
     ifindex: int
     name: str
@@ -97,7 +97,7 @@ class LinkInfo(NamedTuple):
     peer_nsid: int | None
     qdisc: str
     master: int = 0
-    families: bytes = b""
+    has_ipv6: bool = False
 
 
 def has_frames(body: bytes) -> bool:
@@ -128,13 +128,13 @@ def parse(body: bytes) -> LinkInfo:
         peer_nsid=int.from_bytes(nsid, "little", signed=True) if nsid else None,
         qdisc=_string(found.get(_IFLA_QDISC)),
         master=_integer(found.get(_IFLA_MASTER)),
-        families=found.get(_IFLA_AF_SPEC, b""),
+        has_ipv6=_has_ipv6(found.get(_IFLA_AF_SPEC, b"")),
     )
 
 
-def has_ipv6(link: LinkInfo) -> bool:
-    """Whether the host itself speaks IPv6 there. Not where the MTU is too small for it."""
-    settings = attributes(attributes(link.families).get(_AF_INET6, b"")).get(_IFLA_INET6_CONF, b"")
+def _has_ipv6(families: bytes) -> bool:
+    """What the settings of protocols say of it; a kilobyte that nobody shall keep."""
+    settings = attributes(attributes(families).get(_AF_INET6, b"")).get(_IFLA_INET6_CONF, b"")
     return len(settings) >= _DISABLE_IPV6.size and not _DISABLE_IPV6.unpack_from(settings)[0]
 
 

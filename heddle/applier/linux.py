@@ -298,7 +298,7 @@ def _fact(
         filtered=filtered,
         peer=peer,
         to_vm=to_vm,
-        silent=not links.has_ipv6(info),
+        silent=not info.has_ipv6,
     )
 
 

@@ -61,8 +61,9 @@ class LinkMaker:
         the caller, who tells why it fails."""
         useless: list[int] = []
         for tap, index in begun.items():
-            if index and wanted.get(tap.name) == tap:
-                made.indexes[tap.name] = index
+            asked = wanted.get(tap.name)
+            if index and asked == tap:
+                made.indexes[asked.name] = index  # a name that is kept anyway
             elif index:
                 useless.append(index)
         self._netlink.batch([links.delete(index) for index in useless])

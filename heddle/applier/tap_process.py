@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 
 from heddle.applier.netlink import Netlink
-from heddle.applier.taps import LOT, Furnisher, Tap, close_all, room_for_descriptors
+from heddle.applier.taps import LOT, Furnisher, Tap, close_all, read_order, room_for_descriptors
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def _make_all(furnisher: Furnisher, orders: Iterable[bytes]) -> None:
 def _read(orders: Iterable[bytes]) -> Iterator[list[Tap]]:
     with suppress(json.JSONDecodeError):  # the agent died in the middle of a line
         for line in orders:
-            yield [Tap(*fields) for fields in json.loads(line)]
+            yield read_order(line)
 
 
 if __name__ == "__main__":

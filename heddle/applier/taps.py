@@ -6,6 +6,7 @@ Imports little, since a process of its own uses it too (tap_process.py).
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import socket
@@ -29,6 +30,16 @@ class Tap(NamedTuple):
     alias: str
     mtu: int
     multiqueue: bool
+
+
+def write_order(taps: Sequence[Tap]) -> bytes:
+    """A line for tap_process.py."""
+    return json.dumps(taps).encode() + b"\n"
+
+
+def read_order(line: bytes) -> list[Tap]:
+    """Raises json.JSONDecodeError for half a line."""
+    return [Tap(*fields) for fields in json.loads(line)]
 
 
 class NewLink(Protocol):
