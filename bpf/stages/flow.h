@@ -234,7 +234,7 @@ static __always_inline int forward_arrived(struct __sk_buff *skb, struct flow *f
 
 /* Who sends it and who gets it. What the entry says of one must suit all packets. */
 static __always_inline __u16 write_ends(struct flow *flow, const struct port *from,
-					   const struct port *to)
+				       const struct port *to)
 {
 	__u16 flags = 0;
 

@@ -24,6 +24,7 @@ from heddle.compiler.state import (
     Symbol,
     TunnelSenderKey,
 )
+from heddle.datapath.addresses import address_text
 
 # Of what stands before the prefix, which an LPM table counts as well.
 _ROUTER_BITS = 32
@@ -38,7 +39,7 @@ def describe(row: RowKey) -> str:
 
 def describe_key(key: RowKeyPart) -> str:
     if isinstance(key, MacKey | AddressKey):
-        what = key.mac.hex(":") if isinstance(key, MacKey) else _address(key.address)
+        what = key.mac.hex(":") if isinstance(key, MacKey) else address_text(key.address)
         return f"{what} in network {key.network}"
     if isinstance(key, SourcePrefixKey):
         prefix = _prefix(key.address, key.prefix_bits - _SENDER_BITS)
@@ -54,7 +55,7 @@ def describe_key(key: RowKeyPart) -> str:
 
 def _describe_tunnel_key(key: TunnelSenderKey | FloodHostKey) -> str:
     if isinstance(key, TunnelSenderKey):
-        return _address(key.address)
+        return address_text(key.address)
     return f"host {key.host} in network {key.network}"
 
 
@@ -91,11 +92,6 @@ def owner(row: RowKey, value: RowValue | None) -> str:
     if isinstance(value, EndpointRow | NeighborRow) and isinstance(value.target, Device):
         return value.target
     return describe(row)
-
-
-def _address(packed: bytes) -> str:
-    address = ipaddress.IPv6Address(packed)
-    return str(address.ipv4_mapped or address)
 
 
 def _prefix(packed: bytes, bits: int) -> str:

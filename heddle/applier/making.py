@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from heddle.applier import links, namespaces
 from heddle.applier.ahead import Ahead
@@ -15,6 +16,8 @@ from heddle.applier.netlink import Netlink, Request
 from heddle.applier.taps import LOT, Furnisher, Tap, close_all
 from heddle.compiler.state import Link
 from heddle.errors import KernelError
+
+T = TypeVar("T")
 
 
 class LinkMaker:
@@ -91,8 +94,8 @@ class LinkMaker:
             made.indexes.clear()
 
     def _make_taps(self, wanted: Sequence[Tap], made: Made) -> None:
-        for start in range(0, len(wanted), LOT):
-            lot = self._furnisher.make_taps(wanted[start : start + LOT])
+        for part in _portions(wanted):
+            lot = self._furnisher.make_taps(part)
             close_all(lot.descriptors)
             made.indexes.update(lot.indexes)
             made.failures.update({n: _cannot_make(n, e) for n, e in lot.failures.items()})
@@ -125,7 +128,7 @@ def _tap_of(link: Link) -> Tap:
     return Tap(link.name, link.alias, link.mtu, link.multiqueue)
 
 
-def _portions(wanted: Sequence[Link]) -> Iterator[Sequence[Link]]:
+def _portions(wanted: Sequence[T]) -> Iterator[Sequence[T]]:
     for start in range(0, len(wanted), LOT):
         yield wanted[start : start + LOT]
 

@@ -8,10 +8,8 @@ import re
 _WORD = 200  # characters that a path or a name may have; longer words are cut
 _WORD_KEPT = 80
 _LINE = 1500
-_BEGINNING, _END = (
-    1000,
-    300,
-)  # what is kept of a line that is longer even so: its end has the remedy
+# What is kept of a line that is longer even so: its end has the remedy.
+_BEGINNING, _END = 1000, 300
 
 _LONG_WORD = re.compile(rf"\S{{{_WORD},}}")
 

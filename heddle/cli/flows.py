@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from heddle.cli.options import require_root
 from heddle.cli.policy import allowed_by
 from heddle.cli.table import render
 from heddle.cli.view import Item, View
+from heddle.datapath.addresses import address_text, with_port
 from heddle.datapath.flows import Connection, read_connections
 from heddle.datapath.loader import Datapath
 from heddle.errors import NotFoundError
@@ -39,7 +39,6 @@ _HEADERS = (
 _ROWS_SPARED = 4  # of a terminal: headers, hint, prompt
 _NONE_NEEDED = "-"
 _OTHER_HOST = "other host"
-_IPV4_MAPPED = bytes(10) + b"\xff\xff"
 
 
 def show_flows(view: View, port: str | None, *, as_json: bool) -> None:
@@ -94,8 +93,8 @@ class Teller:
             "from": self._label(connection.from_ifindex),
             "to": self._label(connection.to_ifindex),
             "protocol": protocol_name(connection.protocol),
-            "source": _address(connection.source),
-            "destination": _address(connection.destination),
+            "source": address_text(connection.source),
+            "destination": address_text(connection.destination),
             **_ports(connection),
             "state": connection.state.lower() if connection.tracked else "untracked",
             "age": self._seconds_since(connection.opened_at),
@@ -116,8 +115,8 @@ class Teller:
             told["from"],
             told["to"],
             told["protocol"] + _echo_words(told),
-            _with_port(told["source"], told.get("source_port")),
-            _with_port(told["destination"], told.get("destination_port")),
+            with_port(told["source"], told.get("source_port")),
+            with_port(told["destination"], told.get("destination_port")),
             told["state"],
             _duration(told["age"]),
             _duration(told["idle"]),
@@ -151,20 +150,6 @@ def _ports(connection: Connection) -> dict[str, Any]:
 
 def _echo_words(told: Item) -> str:
     return f" type {told['icmp_type']} id {told['identifier']}" if "icmp_type" in told else ""
-
-
-def _with_port(address: str, port: int | None) -> str:
-    """``10.0.0.2:80``, ``[fd00::2]:80``; a protocol without ports has the address."""
-    if not port:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def _address(raw: bytes) -> str:
-    """Of 16 bytes; the ipaddress module takes ten times as long."""
-    if raw.startswith(_IPV4_MAPPED):
-        return socket.inet_ntop(socket.AF_INET, raw[len(_IPV4_MAPPED) :])
-    return socket.inet_ntop(socket.AF_INET6, raw)
 
 
 def _duration(seconds: float | None) -> str | None:

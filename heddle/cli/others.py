@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from heddle.cli.view import View
+from heddle.datapath.addresses import address_text
 from heddle.datapath.trace import Trace
 from heddle.events.summary import describe
-from heddle.events.tunnel import address_text
 
 _MAC_BYTES = 6
 

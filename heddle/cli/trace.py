@@ -13,6 +13,7 @@ from heddle.cli.policy import allowed_by
 from heddle.cli.route import Way, choose_way
 from heddle.cli.table import render_json
 from heddle.cli.view import View
+from heddle.datapath.addresses import address_text
 from heddle.datapath.frames import Probe, Protocol, arp_request, neighbor_solicitation, probe_frame
 from heddle.datapath.loader import Datapath
 from heddle.datapath.trace import Trace, trace
@@ -169,7 +170,7 @@ def _route_detail(view: View, result: Trace) -> str:
     if result.to_network:
         words.append(f"to network {_network_name(view, result.to_network)}")
     if result.via:
-        words.append(f"via {_address(result.via)}")
+        words.append(f"via {address_text(result.via)}")
     if result.hops > 1:
         words.append(f"{result.hops} routers passed")
     return ", ".join(words)
@@ -251,11 +252,6 @@ def _router_name(view: View, number: int) -> str:
 
 def _network_name(view: View, vni: int) -> str:
     return next((n["name"] for n in view.of_kind("network") if n["vni"] == vni), f"VNI {vni}")
-
-
-def _address(raw: bytes) -> str:
-    address = ipaddress.IPv6Address(raw)
-    return str(address.ipv4_mapped or address)
 
 
 # ---- the same for people --------------------------------------------------

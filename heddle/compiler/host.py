@@ -14,7 +14,7 @@ from heddle.compiler.members import compile_address_group_entry
 from heddle.compiler.merge import Assembly, Difference
 from heddle.compiler.needs import Residence
 from heddle.compiler.network import compile_network
-from heddle.compiler.port import compile_port, device_of, link_of, plug_of
+from heddle.compiler.port import compile_port, device_of, link_of, plug_of, quality_for
 from heddle.compiler.questions import RESIDENCE, ObjectKey, Question
 from heddle.compiler.reach import Reach, networks_of
 from heddle.compiler.residence import compile_residence, place_of
@@ -105,7 +105,7 @@ class Compiler:
             place = None
             if port and plug:
                 place = (plug.network.id, device_of(port, plug.machine))
-                foresee(link_of(view, port, plug, place[1]))
+                foresee(link_of(port, plug, place[1], quality_for(view, port).shaping))
             ports, networks = self._rings.place(identity[0], place)
             turned.update((Kind.PORT, port_id) for port_id in ports)
             turned.update((Kind.NETWORK, network_id) for network_id in networks)

@@ -33,6 +33,7 @@ from heddle.compiler.state import (
     PortRow,
     RowKey,
     RowValue,
+    Shaping,
     SourcePrefixKey,
 )
 from heddle.compiler.subnet import SERVES_DHCP6
@@ -99,8 +100,8 @@ def compile_port(view: View, port: Port) -> Fragment:
             fragment.rows.update(_remote_rows(view, port))
         return fragment
     device = view.device(port.id)
-    quality = _quality(view, port)
-    fragment.links[device] = link_of(view, port, plug, device)
+    quality = quality_for(view, port)
+    fragment.links[device] = link_of(port, plug, device, quality.shaping)
     rows = fragment.rows
     vni = plug.network.vni
     mac = mac_bytes(port.mac)
@@ -246,12 +247,12 @@ def _serves_dhcp6(subnet: Subnet) -> bool:
     return subnet.enable_dhcp and subnet.ipv6_mode in SERVES_DHCP6
 
 
-def _quality(view: View, port: Port) -> Quality:
+def quality_for(view: View, port: Port) -> Quality:
     return quality_of(view.qos_policy(port.qos_policy_id) if port.qos_policy_id else None)
 
 
-def link_of(view: View, port: Port, plug: Plug, device: Device) -> Link:
-    shaping = _quality(view, port).shaping
+def link_of(port: Port, plug: Plug, device: Device, shaping: Shaping) -> Link:
+    """A TAP, or a veth into the container's namespace."""
     if plug.machine.machine_kind == "vm":
         return Link(
             name=device,

@@ -9,7 +9,6 @@ this host have with one that has left is made anew by ``follow_machine``.
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from heddle.datapath.abi import Abi
+from heddle.datapath.addresses import address_text, with_port
 from heddle.datapath.codec import partial_layout
 from heddle.datapath.flows import ICMP_PROTOCOLS, KEY_FIELDS, reply_ports
 from heddle.datapath.loader import Datapath
@@ -120,16 +120,10 @@ class _Layouts:
     def describe(self, record: bytes) -> str:
         """``tcp 10.0.0.2:40000 to 10.0.0.3:80``; ports only where there are any."""
         _, *ports, protocol, source, destination = self.key.unpack(record[: self.key.size])
-        addresses = (_address_text(source), _address_text(destination))
-        if protocol in ICMP_PROTOCOLS or not any(ports):
-            return f"{protocol_name(protocol)} {addresses[0]} to {addresses[1]}"
-        ends = [
-            f"[{address}]:{socket.ntohs(port)}"
-            if ":" in address
-            else f"{address}:{socket.ntohs(port)}"
-            for address, port in zip(addresses, ports, strict=True)
-        ]
-        return f"{protocol_name(protocol)} {ends[0]} to {ends[1]}"
+        words = [address_text(source), address_text(destination)]
+        if protocol not in ICMP_PROTOCOLS:
+            words = [with_port(*end) for end in zip(words, map(socket.ntohs, ports), strict=True)]
+        return f"{protocol_name(protocol)} {words[0]} to {words[1]}"
 
     def pack(self, key: bytes, *values: int) -> bytes:
         """A record; its key is its first member."""
@@ -387,9 +381,3 @@ def _moved(layouts: _Layouts, key: bytes, flow: _Flow, left: frozenset[int], sta
         staying.elsewhere if end in left else end for end in (opener, flow.other_ifindex)
     )
     return layouts.pack_flow(key, (opener, other), flow, (flow.opened_at, flow.used_at))
-
-
-def _address_text(raw: bytes) -> str:
-    """Of 16 bytes, IPv4 as IPv4-mapped."""
-    address = ipaddress.IPv6Address(raw)
-    return str(address.ipv4_mapped or address)

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from heddle.datapath.abi import Abi
+from heddle.datapath.addresses import address_text
 from heddle.events.naming import device_name
 from heddle.events.reasons import PREFIX
 from heddle.events.summary import describe
-from heddle.events.tunnel import address_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from heddle.datapath.abi import Abi
+from heddle.datapath.addresses import address_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,3 @@ def active_decoder(abi: Abi) -> Callable[[bytes], ActiveEvent]:
         return ActiveEvent(fields["ifindex"], fields["time"])
 
     return decode
-
-
-def address_text(raw: bytes) -> str:
-    """Of 16 bytes, IPv4 as IPv4-mapped."""
-    address = ipaddress.IPv6Address(raw)
-    return str(address.ipv4_mapped or address)
