@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from random import Random
 
 from changes import Changes
+from hypothesis import HealthCheck, settings
 from model_board import STRANGER, ModelBoard, Observed, Tally
 from packet_diff import assert_same_frame
 from reference.ends import Blame, Outcome, Verdict
@@ -21,6 +22,18 @@ from heddle.intent.model import AnyResource, Port
 
 CHANGE_SHARE = 0.04
 PATIENCE = 0.8  # seconds
+
+
+def searched(topologies: int) -> settings:
+    """How CI looks for differences: the same examples each time, however long one takes."""
+    return settings(
+        max_examples=topologies,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 class Comparison:

@@ -4,9 +4,9 @@ them, fares as the model says."""
 from __future__ import annotations
 
 import pytest
-from comparison import Comparison
+from comparison import Comparison, searched
 from foreign_topologies import ForeignIntent, foreign_topologies
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from model_board import ModelBoard
 from test_model import seeds
 
@@ -14,14 +14,7 @@ TOPOLOGIES = 60
 
 
 @pytest.mark.timeout(900)  # seconds, as of the model without them
-@settings(
-    max_examples=TOPOLOGIES,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    print_blob=True,
-    suppress_health_check=list(HealthCheck),
-)
+@searched(TOPOLOGIES)
 @given(intent=foreign_topologies(), seeds=seeds)
 def test_packets_fare_as_the_model_says(
     model_board: ModelBoard, intent: ForeignIntent, seeds: list[int]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from comparison import Comparison
-from hypothesis import HealthCheck, given, settings
+from comparison import Comparison, searched
+from hypothesis import given
 from hypothesis import strategies as st
 from model_board import ModelBoard
 from topologies import topologies
@@ -17,14 +17,7 @@ seeds = st.lists(st.integers(0, 2**32 - 1), min_size=PACKETS, max_size=PACKETS)
 
 
 @pytest.mark.timeout(900)  # seconds; a failure is made as small as can be, for 300 at most
-@settings(
-    max_examples=TOPOLOGIES,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    print_blob=True,
-    suppress_health_check=list(HealthCheck),
-)
+@searched(TOPOLOGIES)
 @given(objects=topologies(), seeds=seeds)
 def test_packets_fare_as_the_model_says(
     model_board: ModelBoard, objects: list[AnyResource], seeds: list[int]

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from applier_host import ApplierHost, Intent, applier_host
 from lab import Lab, with_lab
 from lab_topologies import ROUTED
 
@@ -36,3 +37,15 @@ def routed_lab() -> Iterator[Lab]:
 def module_lab() -> Iterator[Lab]:
     """A private host, empty, for the tests of a module."""
     yield from _private_host()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[ApplierHost]:
+    """For an applier alone, in a network namespace that the test itself is in."""
+    with applier_host(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def intent() -> Intent:
+    return Intent()

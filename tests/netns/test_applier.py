@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from applier_host import ApplierHost, Intent, applier_host, run
+from applier_host import ApplierHost, Intent, run
 from lab import eventually
 
 from heddle.applier import links, namespaces, tap
@@ -28,17 +28,6 @@ from heddle.intent.names import port_alias
 from heddle.paths import pin_dir
 
 VIRTIO_HEADER_BYTES = 10
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[ApplierHost]:
-    with applier_host(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def intent() -> Intent:
-    return Intent()
 
 
 def delta_between(before: HostState, after: HostState) -> HostDelta:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from applier_host import ApplierHost, Intent, applier_host, run
+from applier_host import ApplierHost, Intent, run
 
 from heddle.applier.applier import Action, Applier
 from heddle.applier.netlink import split
@@ -26,17 +26,6 @@ HUGE = Rate(100_000 * MEGABIT, 125_000_000)  # above what 32 bits of bytes per s
 MACHINES = ("v1", "c1")
 RTMGRP_TC = 1 << 3
 RTM_NEWQDISC, RTM_NEWTCLASS = 36, 40
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[ApplierHost]:
-    with applier_host(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def intent() -> Intent:
-    return Intent()
 
 
 def limited(intent: Intent, **shapings: Shaping) -> HostState:

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-from applier_host import ApplierHost, Intent, applier_host, run
+from applier_host import ApplierHost, Intent, run
 from lab import eventually
 
 from heddle.applier import tap
@@ -41,17 +40,6 @@ assert not applier.synchronize(state).failures
 _WAIT = """
 time.sleep(60)
 """
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[ApplierHost]:
-    with applier_host(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def intent() -> Intent:
-    return Intent()
 
 
 @contextmanager

@@ -65,7 +65,9 @@ class World:
         way = None
         try:
             way = self._find_way(packet, now)
-            return self._go(packet, way, now)
+            judge = Judge(self.topology, self.connections)
+            judge.judge(packet, way, now)
+            return self._go(packet, way, judge, now)
         except End as end:
             return self._finish(packet, way, end, now)
 
@@ -78,23 +80,12 @@ class World:
             parse(packet)
             self._fragments.note(packet, now)
             way = arrive(self.places, packet)
-            return self._go_on(packet, way, now)
+            judge = Judge(self.topology, self.connections)
+            if isinstance(way, ToPort) and not is_elsewhere(way.port) and way.drop is None:
+                judge.judge(packet, way, now)  # other hosts ask the rules of their ports
+            return self._go(packet, way, judge, now)
         except End as end:
             return self._finish(packet, way, _as_of_tunnel(end), now)
-
-    def _go_on(self, packet: Packet, way: Way, now: float) -> Outcome:
-        """Only a port of this host has rules that are asked here."""
-        judge = Judge(self.topology, self.connections)
-        if isinstance(way, ToPort) and not is_elsewhere(way.port) and way.drop is None:
-            judge.judge(packet, way, now)
-        if way.drop is not None:
-            raise way.drop
-        if isinstance(way, Serve):
-            serve(packet)
-        if isinstance(way, Flood):
-            return Outcome(Verdict.FLOODED, *self._copies(packet, way, judge, now))
-        assert isinstance(way, ToPort)
-        return self._deliver(packet, way, now)
 
     # ---- the stages in order ---------------------------------------------------
 
@@ -119,9 +110,7 @@ class World:
         learn = self.places.learn_open_address if is_open else self.places.learn
         return learn(packet.port, mac, packet.announces)
 
-    def _go(self, packet: Packet, way: Way, now: float) -> Outcome:
-        judge = Judge(self.topology, self.connections)
-        judge.judge(packet, way, now)
+    def _go(self, packet: Packet, way: Way, judge: Judge, now: float) -> Outcome:
         if way.drop is not None:
             raise way.drop
         if isinstance(way, Serve):
@@ -156,6 +145,8 @@ class World:
 
     def _flood(self, packet: Packet, way: Flood, judge: Judge, now: float) -> Outcome:
         """A copy for every other port of the network whose rules and rate allow it."""
+        if packet.port.id in self.topology.behind:  # it came flooded, and no port pays for it
+            return Outcome(Verdict.FLOODED, *self._copies(packet, way, judge, now))
         budget = self._flooding[packet.port.id]
         if not budget.is_within(now, FLOOD_AHEAD):
             raise Dropped("FLOOD_LIMIT")
