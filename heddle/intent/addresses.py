@@ -102,8 +102,8 @@ def parse_prefix_or_address(value: object) -> Prefix:
     return prefix
 
 
-def parse_subnet(value: object) -> Prefix:
-    """A prefix that guests can live in."""
+def parse_ordinary_prefix(value: object) -> Prefix:
+    """A prefix whose addresses hosts or guests can have."""
     prefix = parse_prefix(value)
     for special, meaning in _NOT_FOR_SUBNETS.items():
         if special.version == prefix.version and prefix.overlaps(special):
@@ -111,6 +111,12 @@ def parse_subnet(value: object) -> Prefix:
                 f'"{prefix}" holds addresses for {meaning}; use private ones such as 10.0.0.0/24 '
                 'or "fd00:1::/64"'
             )
+    return prefix
+
+
+def parse_subnet(value: object) -> Prefix:
+    """A prefix that guests can live in."""
+    prefix = parse_ordinary_prefix(value)
     longest = prefix.max_prefixlen - 2
     if prefix.prefixlen > longest:
         raise ValueError(

@@ -12,6 +12,7 @@ from heddle.intent.addresses import (
     Prefix,
     parse_address,
     parse_mac,
+    parse_ordinary_prefix,
     parse_prefix,
     parse_prefix_or_address,
     parse_subnet,
@@ -43,6 +44,7 @@ def items_of(value: object) -> list[object]:
 AddressText = Annotated[Address, PlainValidator(parse_address)]
 PrefixText = Annotated[Prefix, PlainValidator(parse_prefix)]
 PrefixOrAddressText = Annotated[Prefix, PlainValidator(parse_prefix_or_address)]
+OrdinaryPrefixText = Annotated[Prefix, PlainValidator(parse_ordinary_prefix)]
 SubnetPrefixText = Annotated[Prefix, PlainValidator(parse_subnet)]
 MacText = Annotated[str, PlainValidator(parse_mac)]
 Addresses = Annotated[list[AddressText], BeforeValidator(as_list)]

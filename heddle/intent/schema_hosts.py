@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from heddle.intent.model import VXLAN_PORT
-from heddle.intent.schema_base import AddressText, MacText, PrefixText, Spec, as_mapping
+from heddle.intent.schema_base import AddressText, MacText, OrdinaryPrefixText, Spec, as_mapping
 
 UNDERLAY_MTU_MIN = 1280
 
@@ -51,7 +51,7 @@ class UnderlaySpec(Spec):
         "older Linux.",
         examples=["8472"],
     )
-    cidr: PrefixText | None = Field(
+    cidr: OrdinaryPrefixText | None = Field(
         default=None,
         description="Whence a lab gives its hosts addresses; IPv6 makes it an IPv6 underlay.",
         examples=["198.18.0.0/24"],

@@ -107,7 +107,7 @@ def checked_name(name: str) -> str:
 def plan_lab(topology: Topology, name: str, members: int, old: LabPlan | None = None) -> LabPlan:
     """The lab of a file; what is in ``old``, which is up, keeps its addresses.
     RequestError when the file names no hosts, when its underlay has no room for
-    them, or when what is up would have to be made anew."""
+    them, when a VTEP is no host's in it, or when what is up would have to be made anew."""
     file, spec = topology.source.file, topology.spec
     if not any(not host.foreign for host in spec.hosts.values()):
         raise RequestError(f"{file}: it names no hosts; add `hosts: {{h1: {{}}, h2: {{}}}}`")
@@ -115,6 +115,7 @@ def plan_lab(topology: Topology, name: str, members: int, old: LabPlan | None = 
     network = ip_network(str(underlay.cidr or DEFAULT_CIDR))
     kept = {host.name: host.vtep for host in old.hosts} if old else {}
     given = {n: str(host.vtep) for n, host in spec.hosts.items() if host.vtep is not None}
+    _check_host_addresses(file, network, given)
     servers = [_plain(member) for member in old.members] if old else []
     free = _free_addresses(network, {*kept.values(), *given.values(), *servers})
     addresses = {n: given.get(n) or kept.get(n) or next(free, "") for n in spec.hosts}
@@ -138,6 +139,21 @@ def plan_lab(topology: Topology, name: str, members: int, old: LabPlan | None = 
     if old is not None:
         _check_fits(plan, old)
     return plan
+
+
+def _check_host_addresses(
+    file: Path, network: IPv4Network | IPv6Network, given: dict[str, str]
+) -> None:
+    """Nobody is reached at the address of a network or at its broadcast address."""
+    never = {str(network.network_address)}
+    if network.version == 4:
+        never.add(str(network.broadcast_address))
+    for name, address in given.items():
+        if address in never and network.num_addresses > 2:  # RFC 3021, RFC 6164
+            raise RequestError(
+                f"{file}: host {name}, vtep: {address} stands for all of {network}; "
+                "choose another address of it"
+            )
 
 
 def _check_fits(plan: LabPlan, old: LabPlan) -> None:

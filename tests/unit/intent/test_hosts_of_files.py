@@ -142,6 +142,17 @@ REFUSED = {
             "family",
         ],
     ),
+    "an underlay where nobody can be": (
+        """\
+        version: 1
+        underlay: {cidr: 127.0.0.0/24}
+        hosts: {h1: {}}
+        """,
+        [
+            '2: underlay cidr: "127.0.0.0/24" holds addresses for loopback (RFC 1122); use private '
+            'ones such as 10.0.0.0/24 or "fd00:1::/64"'
+        ],
+    ),
     "VTEPs of two families": (
         """\
         version: 1

@@ -88,6 +88,12 @@ def test_an_underlay_may_be_too_small(tmp_path: Path) -> None:
         plan(tmp_path, "hosts: {h1: {}, h2: {}}\nunderlay: {cidr: 10.0.0.0/30}")
 
 
+@pytest.mark.parametrize("vtep", ["198.18.0.0", "198.18.0.255"])
+def test_nobody_is_reached_at_a_networks_own_addresses(tmp_path: Path, vtep: str) -> None:
+    with pytest.raises(RequestError, match=f"host h2, vtep: {vtep} stands for all of 198.18.0.0"):
+        plan(tmp_path, f"hosts: {{h1: {{}}, h2: {{vtep: {vtep}}}}}")
+
+
 def test_a_plan_survives_its_record(tmp_path: Path) -> None:
     made = plan(tmp_path, "hosts: {h1: {}, sw: {foreign: true, vtep: 198.18.0.9}}", members=3)
     assert from_json(made.to_json()) == made
