@@ -31,6 +31,8 @@ static const __u32 timeout_seconds[CONNECTION_STATE_COUNT] = {
 	[CONNECTION_TIME_WAIT] = 120,
 	[CONNECTION_CLOSED] = 10,
 };
+/* Picked up in its midst, and not answered yet (nf_conntrack_tcp_timeout_unacknowledged). */
+#define TCP_UNREPLIED_SECONDS 300
 #define UDP_SECONDS 30
 #define UDP_REPLIED_SECONDS 120
 #define ICMP_SECONDS 30
@@ -231,11 +233,19 @@ static __always_inline bool may_have_another(__u32 ifindex)
 
 /* ---- their end ------------------------------------------------------------ */
 
+static __always_inline bool is_unreplied(const struct flow *connection)
+{
+	return connection->state == CONNECTION_ESTABLISHED &&
+	       !(connection->connection_flags & CONNECTION_REPLIED);
+}
+
 static __always_inline __u64 timeout_of(const struct flow *connection, __u8 l4_protocol)
 {
 	__u32 state = connection->state;
 
 	settle(state);
+	if (is_unreplied(connection))
+		return TCP_UNREPLIED_SECONDS * SECONDS;
 	if (state < CONNECTION_STATE_COUNT && timeout_seconds[state])
 		return timeout_seconds[state] * SECONDS;
 	switch (l4_protocol) {
@@ -249,15 +259,16 @@ static __always_inline __u64 timeout_of(const struct flow *connection, __u8 l4_p
 	return OTHER_SECONDS * SECONDS;
 }
 
-/* The more of its limit a port has used up, the sooner its connections end
- * that are not established (pf.conf(5), adaptive timeouts). */
+/* The more of its limit a port has used up, the sooner its connections end that are
+ * not established, as far as both ends have shown (pf.conf(5), adaptive timeouts). */
 static __always_inline __u64 adapted(__u64 timeout, const struct flow *connection, __u32 ifindex)
 {
 	struct port *port = find_port(ifindex);
 	struct port_usage *all = all_usage();
 	__u64 limit, used;
 
-	if (!all || !port || connection->state == CONNECTION_ESTABLISHED)
+	if (!all || !port ||
+	    (connection->state == CONNECTION_ESTABLISHED && !is_unreplied(connection)))
 		return timeout;
 	limit = connection_limit(port, all->connections);
 	used = connections_of(port, ifindex);

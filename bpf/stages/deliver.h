@@ -69,8 +69,7 @@ static __always_inline void flood_ports(struct __sk_buff *skb, struct packet *pa
 	struct flood flood = {
 		.skb = skb,
 		.packet = packet,
-		.is_free = needs_no_rule(packet) && !is_dhcp4_request(packet) &&
-			   !is_dhcp6_request(packet),
+		.is_free = needs_no_rule(packet) && !asks_for_address(packet),
 		.end = end,
 		.next = first,
 		.is_whole = first == end && is_zone(packet->key.ifindex),

@@ -139,43 +139,69 @@ static __always_inline bool is_extension(__u8 next)
 	       next == IPPROTO_FRAGMENT || next == IPPROTO_AH;
 }
 
-/* Walk the extension headers to the upper layer. Returns its offset in the
- * frame, 0 in a later fragment, or a negative number when the chain is broken
- * or too long. Type 59 (nothing follows) is an upper layer of its own. */
-__noinline int parse_extensions(struct __sk_buff *skb, struct packet *packet)
-{
-	__u32 offset = ETHERNET_BYTES + sizeof(struct ipv6hdr);
+/* Where a walk along extension headers is. */
+struct header_chain {
+	__u32 offset; /* in the frame, of the header in turn */
+	__u32 end; /* of the packet */
+	__u32 identification; /* of a fragment, in network order */
+	__u8 next; /* kind of the header in turn */
+	__u8 fragment; /* enum fragment_kind */
+	__u8 pad[2];
+};
 
-	if (!packet)
+/* Walk the extension headers to the upper layer, or to what a later fragment has in
+ * its place. Returns a negative number when the chain is broken or too long. Type 59
+ * (nothing follows) is an upper layer of its own. */
+__noinline int skip_extensions(struct __sk_buff *skb, struct header_chain *chain)
+{
+	if (!chain)
 		return -1;
 	for (int i = 0; i < EXTENSION_HEADERS_MAX; i++) {
-		__u8 next = packet->key.l4_protocol;
+		__u8 kind = chain->next;
 		__u8 header[8];
 
-		if (!is_extension(next))
-			return offset;
-		if (offset + sizeof(header) > ETHERNET_BYTES + packet->l3_bytes ||
-		    bpf_skb_load_bytes(skb, offset, header, sizeof(header)))
+		if (!is_extension(kind))
+			return 0;
+		if (chain->offset + sizeof(header) > chain->end ||
+		    bpf_skb_load_bytes(skb, chain->offset, header, sizeof(header)))
 			return -1;
-		packet->key.l4_protocol = header[0];
-		if (next == IPPROTO_FRAGMENT) {
+		chain->next = header[0];
+		if (kind == IPPROTO_FRAGMENT) {
 			__u16 fragment = header[2] << 8 | header[3];
 
-			offset += 8;
-			__builtin_memcpy(&packet->identification, header + 4, 4);
+			chain->offset += 8;
+			__builtin_memcpy(&chain->identification, header + 4, 4);
 			if (fragment & 0xfff8) {
-				packet->fragment = FRAGMENT_LATER;
+				chain->fragment = FRAGMENT_LATER;
 				return 0;
 			}
 			if (fragment & 1)
-				packet->fragment = FRAGMENT_FIRST;
-		} else if (next == IPPROTO_AH) {
-			offset += (header[1] + 2) * 4;
+				chain->fragment = FRAGMENT_FIRST;
+		} else if (kind == IPPROTO_AH) {
+			chain->offset += (header[1] + 2) * 4;
 		} else {
-			offset += (header[1] + 1) * 8;
+			chain->offset += (header[1] + 1) * 8;
 		}
 	}
-	return is_extension(packet->key.l4_protocol) ? -1 : offset;
+	return is_extension(chain->next) ? -1 : 0;
+}
+
+/* The offset of the upper layer in the frame, 0 in a later fragment, or a negative
+ * number when it can't be found. */
+__noinline int parse_extensions(struct __sk_buff *skb, struct packet *packet)
+{
+	struct header_chain chain = { .offset = ETHERNET_BYTES + sizeof(struct ipv6hdr) };
+
+	if (!packet)
+		return -1;
+	chain.end = ETHERNET_BYTES + packet->l3_bytes;
+	chain.next = packet->key.l4_protocol;
+	if (skip_extensions(skb, &chain))
+		return -1;
+	packet->key.l4_protocol = chain.next;
+	packet->identification = chain.identification;
+	packet->fragment = chain.fragment;
+	return chain.fragment == FRAGMENT_LATER ? 0 : chain.offset;
 }
 
 /* Ports behind extension headers: pull what may lie outside the linear part. */

@@ -13,11 +13,15 @@
 #include "stages/switch.h"
 #include "stages/track.h"
 
+static __always_inline bool asks_for_address(const struct packet *packet)
+{
+	return is_dhcp4_request(packet) || is_dhcp6_request(packet);
+}
+
 /* What Neutron lets pass without a rule: a port could not work without. */
 static __always_inline bool needs_no_rule(const struct packet *packet)
 {
-	if (packet->ethertype_be == BE16_ARP || is_nd(packet) || is_dhcp4_request(packet) ||
-	    is_dhcp6_request(packet))
+	if (packet->ethertype_be == BE16_ARP || is_nd(packet) || asks_for_address(packet))
 		return true;
 	return is_ipv6(packet) && packet->key.l4_protocol == IPPROTO_ICMPV6 &&
 	       packet->fragment != FRAGMENT_LATER &&
@@ -39,6 +43,18 @@ static __always_inline int judge_sender(struct packet *packet, int outcome)
 	return allow(packet, DECISION_POLICY_ALLOWED, outcome);
 }
 
+/* What needs no rule of its sender. Who is asked for an address, and is no server of
+ * heddle's, has rules about that. */
+static __always_inline int judge_free(struct packet *packet, int outcome)
+{
+	if (outcome == OUTCOME_DROP)
+		return outcome;
+	if (outcome == OUTCOME_PORT && asks_for_address(packet) && !is_zone(packet->to_ifindex) &&
+	    !may_enter(packet, packet->to_ifindex))
+		return refuse_receiver(packet, packet->to_ifindex);
+	return decide_stage(packet, STAGE_POLICY, DECISION_PASS, outcome);
+}
+
 static __always_inline bool is_orphan(const struct packet *packet)
 {
 	return packet->fragment == FRAGMENT_LATER && !packet->trackable;
@@ -58,11 +74,8 @@ __noinline int stage_policy(struct __sk_buff *skb, struct packet *packet, int ou
 	if (outcome == OUTCOME_CONSUMED || outcome == OUTCOME_ANSWER ||
 	    (outcome == OUTCOME_DROP && !packet->icmp_error_type))
 		return outcome;
-	if (needs_no_rule(packet)) {
-		if (outcome == OUTCOME_DROP)
-			return outcome;
-		return decide_stage(packet, STAGE_POLICY, DECISION_PASS, outcome);
-	}
+	if (needs_no_rule(packet))
+		return judge_free(packet, outcome);
 	if (outcome != OUTCOME_PORT)
 		return judge_sender(packet, outcome);
 	if (is_orphan(packet)) {

@@ -39,17 +39,27 @@ static __always_inline bool load_quoted4(struct __sk_buff *skb, const struct pac
 	return true;
 }
 
+/* In parts: the stack has no room for the whole header. */
 static __always_inline bool load_quoted6(struct __sk_buff *skb, const struct packet *packet,
 					 __u32 offset, struct flow_key *key, __u32 *l4_offset)
 {
-	struct ipv6hdr ip;
+	struct header_chain chain = {
+		.offset = offset + sizeof(struct ipv6hdr),
+		.end = ETHERNET_BYTES + packet->l3_bytes,
+	};
+	__u8 version;
 
-	if (!load_inside(skb, packet, offset, &ip, sizeof(ip)) || ip.version != 6)
+	if (!load_inside(skb, packet, offset, &version, 1) || version >> 4 != 6 ||
+	    !load_inside(skb, packet, offset + offsetof(struct ipv6hdr, nexthdr), &chain.next, 1) ||
+	    !load_inside(skb, packet, offset + offsetof(struct ipv6hdr, saddr), key->destination,
+			 ADDRESS_BYTES) ||
+	    !load_inside(skb, packet, offset + offsetof(struct ipv6hdr, daddr), key->source,
+			 ADDRESS_BYTES))
 		return false;
-	key->l4_protocol = ip.nexthdr;
-	copy_address(key->source, &ip.daddr);
-	copy_address(key->destination, &ip.saddr);
-	*l4_offset = offset + sizeof(ip);
+	if (skip_extensions(skb, &chain) || chain.fragment == FRAGMENT_LATER)
+		return false;
+	key->l4_protocol = chain.next;
+	*l4_offset = chain.offset;
 	return true;
 }
 

@@ -19,10 +19,10 @@ _TICKS_MAX = 2**32 - 1
 
 # How long a packet may wait in a full queue. A TCP stream fills it, and every
 # other packet of the port waits behind that. At least 2 ms; slow ports get up to
-# 12, but not more bytes than that: one of TCP's largest packets and most of another.
+# 12, but not more bytes than that: one of TCP's largest packets and a third of another.
 _QUEUE_MS = 2
 _SLOW_QUEUE_MS = 12
-_SLOW_QUEUE = 110_000
+_SLOW_QUEUE = 88_000
 _QUEUE_MAX = 64 << 20
 # A queue holds ten full frames, enough for TCP to keep going when the other
 # end is near, and any frame that a network can have.

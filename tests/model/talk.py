@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -44,13 +45,30 @@ def l4_bytes(talk: Talk, flags: int, payload: bytes, *, is_reply: bool) -> bytes
     return bytes(4) + payload
 
 
-def ip_packet(talk: Talk, payload: bytes, *, ttl: int = 64, tos: int = 0) -> bytes:
+# Kinds of IPv6 extension headers in a row; 44 is an atomic fragment (RFC 6946).
+CHAINS = ((0,), (60,), (43, 60), (44,), (0, 60, 43, 44, 51, 60), (51,), (60,) * 8, (60,) * 9)
+
+
+def extended(chain: Sequence[int], protocol: int, payload: bytes) -> tuple[int, bytes]:
+    """Kind of the first of these headers, and all bytes from there on."""
+    for kind in reversed(chain):
+        data = bytes(14) if kind in (43, 60) else bytes(6)
+        units = {43: 1, 60: 1, 51: 0}.get(kind, 0)
+        payload = bytes([protocol, units]) + data + payload
+        protocol = kind
+    return protocol, payload
+
+
+def ip_packet(
+    talk: Talk, payload: bytes, *, ttl: int = 64, tos: int = 0, chain: Sequence[int] = ()
+) -> bytes:
     source, destination = talk.addresses
     if isinstance(source, IPv4Address) and isinstance(destination, IPv4Address):
         return wire.ipv4(source, destination, talk.protocol, payload, ttl=ttl, tos=tos)
     assert isinstance(source, IPv6Address)
     assert isinstance(destination, IPv6Address)
-    return wire.ipv6(source, destination, talk.protocol, payload, hop_limit=ttl, traffic_class=tos)
+    kind, payload = extended(chain, talk.protocol, payload)
+    return wire.ipv6(source, destination, kind, payload, hop_limit=ttl, traffic_class=tos)
 
 
 def fragments(talk: Talk, segment: bytes, identification: int) -> list[bytes]:

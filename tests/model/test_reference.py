@@ -289,3 +289,13 @@ def test_later_fragments_take_the_ports_of_the_first(world: World) -> None:
     assert fate(world, OPEN1, first) is None
     assert fate(world, OPEN1, later) is None
     assert fate(world, OPEN1, later, 31) == "DROP_FRAGMENT_ORPHAN"
+
+
+def test_what_was_picked_up_is_remembered_for_long_once_answered(world: World) -> None:
+    """Five minutes until then: nf_conntrack_tcp_timeout_unacknowledged."""
+    for now, answered, to in ((0.0, False, False), (DAY, True, True)):
+        send(world, OPEN1, tcp(OPEN1, WEB2, "A"), now)
+        if answered:
+            send(world, WEB2, tcp(WEB2, OPEN1, "A", (80, 4000)), now)
+        later = send(world, WEB2, tcp(WEB2, OPEN1, "F", (80, 4000)), now + 301)
+        assert (later.verdict is Verdict.DELIVERED) is to

@@ -37,7 +37,7 @@ from heddle.intent.model import (
 T = TypeVar("T")
 Draw = st.DrawFn
 VRRP_MAC = "00:00:5e:00:01:01"
-PROTOCOLS = (None, None, None, 1, 6, 6, 17, 132, 47)
+PROTOCOLS = (None, None, None, 1, 6, 6, 17, 132, 47, 50, 136)
 
 
 @dataclass
@@ -181,13 +181,16 @@ def _add_rule(
 
 
 def _port_range(draw: Draw, protocol: object) -> dict[str, object]:
-    if protocol in (6, 17, 132):
+    if protocol in (6, 17, 132, 136):
         return _of(
             draw,
             {},
             {"port_min": 80, "port_max": 80},
             {"port_min": 80, "port_max": 443},
             {"port_min": 1, "port_max": 65535},
+            {"port_min": 67, "port_max": 68},
+            {"port_min": 0, "port_max": 79},
+            {"port_min": 65535, "port_max": 65535},
             {"port_min": 1000, "port_max": 50000},
         )
     if protocol in (1, 58):

@@ -14,7 +14,7 @@ from random import Random
 from reference import wire
 from reference.answer_dhcp4 import BOOTP_BYTES, COOKIE
 from reference.topology import Topology
-from talk import Talk, fragments, ip_packet, l4_bytes
+from talk import CHAINS, Talk, fragments, ip_packet, l4_bytes
 
 from heddle.intent.model import Port
 
@@ -30,6 +30,9 @@ LIVES = (
     (ACK, -ACK, -(FIN | ACK), FIN | ACK, -ACK, -SYN, SYN),
     (SYN, SYN, -ACK, -(SYN | ACK), FIN | ACK, -ACK, ACK),
 )
+PROTOCOLS = (*(wire.TCP,) * 6, *(wire.UDP,) * 4, *(wire.ICMP,) * 3, wire.SCTP, 47, 50, 2, 136, 33)
+# Those of DHCP clients and servers among them.
+SOURCES, DESTINATIONS = (0, 68, 546, 1000, 40000, 40001), (22, 67, 80, 443, 547, 5000, 65535)
 SOLICITED_NODE = IPv6Address("ff02::1:ff00:0").packed[:13]
 
 
@@ -98,14 +101,14 @@ class Traffic:
         here = random.choice(self._ports)
         version = random.choice([a.version for a in self._topology.addresses_of(here)])
         there, address = self._partner(random, here, version)
-        protocol = random.choice((wire.TCP, wire.TCP, wire.UDP, wire.ICMP, wire.SCTP, 47))
+        protocol = random.choice(PROTOCOLS)
         if protocol == wire.ICMP and version == 6:
             protocol = wire.ICMPV6
         source = self._own(random, here, version)
         if protocol in (wire.ICMP, wire.ICMPV6):
             ids = (random.choice((1, 2)),) * 2
         else:
-            ids = (random.choice((1000, 40000, 40001)), random.choice((22, 80, 443, 5000)))
+            ids = (random.choice(SOURCES), random.choice(DESTINATIONS))
         return Talk((here, there), (source, address), protocol, ids)
 
     def _own(self, random: Random, port: Port, version: int) -> wire.IpAddress:
@@ -147,7 +150,8 @@ class Traffic:
     def _frame(
         self, random: Random, talk: Talk, segment: bytes, *, ttl: int = 64, tos: int = 0
     ) -> bytes:
-        return self._ethernet(random, talk, ip_packet(talk, segment, ttl=ttl, tos=tos))
+        packet = ip_packet(talk, segment, ttl=ttl, tos=tos, chain=_chain(random))
+        return self._ethernet(random, talk, packet)
 
     def _ethernet(self, random: Random, talk: Talk, packet: bytes) -> bytes:
         here, there = talk.ends
@@ -183,7 +187,10 @@ class Traffic:
         is_reply = random.random() < 0.5
         quoted = talk.turned() if is_reply else talk
         segment = l4_bytes(quoted, ACK, bytes(8), is_reply=is_reply)
-        quote = ip_packet(quoted, segment)[: random.choice((28, 48, 60, 200))]
+        if quoted.protocol in (wire.ICMP, wire.ICMPV6) and random.random() < 0.1:
+            segment = bytes([3 if quoted.protocol == wire.ICMP else 1, 4]) + bytes(46)
+        quote = ip_packet(quoted, segment, chain=_chain(random))
+        quote = quote[: random.choice((27, 28, 48, 60, 200))]
         version = quoted.addresses[0].version
         kinds4 = ((3, 3), (3, 4), (11, 0), (5, 1), (13, 0))
         kinds6 = ((1, 4), (2, 0), (3, 0), (127, 0))
@@ -366,3 +373,8 @@ class Traffic:
         else:
             frame[random.randrange(min(len(frame), 80))] ^= 1 << random.randrange(8)
         return replace(sent, frame=bytes(frame))
+
+
+def _chain(random: Random) -> tuple[int, ...]:
+    """Extension headers that go before the upper layer in IPv6."""
+    return random.choice(CHAINS) if random.random() < 0.15 else ()

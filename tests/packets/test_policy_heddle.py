@@ -27,6 +27,7 @@ from packet_world import (
     WEB1,
     WEB2,
     WEB3,
+    Nic,
     mac_bytes,
 )
 from scapy.layers import inet
@@ -225,6 +226,27 @@ def test_questions_to_another_dhcp_server_need_a_rule_there(closed: Switchboard)
     assert closed.trace("web1", dhcp4()).copies == 0
     allow(closed, WEB2, [Rule(9, TO_VM, 4, UDP, ports=(67, 67))])
     assert closed.trace("web1", dhcp4()).copies == 1
+
+
+ASKS = {4: (68, 67), 6: (546, 547)}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("receiver", [WEB2, DB1], ids=lambda nic: nic.name)
+def test_who_is_asked_alone_has_rules_about_it(
+    closed: Switchboard, receiver: Nic, version: int
+) -> None:
+    """A client's ports open nobody's: neither on its network nor behind a router."""
+    source, destination = ASKS[version]
+    closed.world.write_port(WEB1, groups=[], flags=0)
+    closed.world.write_port(receiver, groups=[])
+    frame = between(WEB1, receiver, version, udp(source, destination))
+    sent = closed.send("web1", frame)
+    assert sent.reason == "DROP_POLICY_TO_VM"
+    assert sent.trace.blamed_ifindex == closed.devices[receiver.name].ifindex
+    ports = (destination, destination)
+    allow(closed, receiver, [Rule(9, TO_VM, version, UDP, ports=ports)])
+    closed.send("web1", frame).arrives(receiver.name, arrived(frame, WEB1, receiver))
 
 
 def test_echo_between_vms_is_no_neighbor_message(closed: Switchboard) -> None:

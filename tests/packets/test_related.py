@@ -8,6 +8,13 @@ import pytest
 from packet_talk import between, ping, talk, tcp, udp
 from packet_world import DB1, GATE, WEB1, WEB2, Nic
 from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import (
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
+)
+from scapy.layers.ipsec import AH
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
@@ -26,12 +33,15 @@ QUOTED: dict[str, Callable[[int], Packet]] = {
 }
 
 
-def error(kind: tuple[int, int], quoted: Packet, source: Nic, destination: Nic) -> Packet:
-    """An ICMP error about a frame, of which it quotes 28 bytes of IP payload at most."""
+def error(
+    kind: tuple[int, int], quoted: Packet, source: Nic, destination: Nic, bytes_quoted: int = 0
+) -> Packet:
+    """An ICMP error about a frame, of which it quotes so many bytes of the IP packet,
+    or 8 of the payload."""
     version = 4 if IP in quoted else 6
     numbers = {"proto": 1} if version == 4 else {"nh": 58}
     header = bytes([*kind, 0, 0]) + bytes(4)
-    payload = bytes(quoted[1])[: 28 if version == 4 else 60]
+    payload = bytes(quoted[1])[: bytes_quoted or (28 if version == 4 else 48)]
     return between(source, destination, version, Raw(header + payload), **numbers)
 
 
@@ -58,6 +68,46 @@ def test_error_about_an_answer(strict: Switchboard, version: int) -> None:
     strict.run("db1", answer)
     kind = ERRORS[version][0]
     assert talk(strict, error(kind, answer, WEB1, DB1), WEB1, DB1) == "RELATED"
+
+
+CHAINS: dict[str, Packet] = {
+    "first fragment": IPv6ExtHdrFragment(id=9, m=1),
+    "options": IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt(),
+    "authentication": AH(nh=60, payloadlen=4, spi=1, seq=1, icv=bytes(12)) / IPv6ExtHdrDestOpt(),
+    "all of them": IPv6ExtHdrHopByHop() / IPv6ExtHdrRouting() / IPv6ExtHdrFragment(id=9, m=1),
+}
+
+
+def behind(chain: Packet, upper: Packet) -> Packet:
+    """A copy of the chain with the upper layer at its end."""
+    return chain.copy() / upper
+
+
+@pytest.mark.parametrize("quoted", QUOTED)
+@pytest.mark.parametrize("chain", CHAINS)
+def test_error_about_a_packet_with_extension_headers(
+    strict: Switchboard, chain: str, quoted: str
+) -> None:
+    sent = between(WEB1, DB1, 6, behind(CHAINS[chain], QUOTED[quoted](6)))
+    strict.run("web1", sent)
+    told = error((2, 0), sent, DB1, WEB1, bytes_quoted=140)
+    assert talk(strict, told, DB1, WEB1) == "RELATED"
+
+
+BROKEN: dict[str, tuple[Packet, int]] = {
+    "a later fragment": (IPv6ExtHdrFragment(id=9, offset=4), 100),
+    "cut within its headers": (IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt(), 52),
+    "cut within its ports": (IPv6ExtHdrFragment(id=9, m=1), 52),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_error_that_quotes_no_ports_behind_extension_headers(board: Switchboard, name: str) -> None:
+    board.run("web1", between(WEB1, DB1, 6, udp()))
+    chain, length = BROKEN[name]
+    quoted = between(WEB1, DB1, 6, behind(chain, udp()))
+    told = error((1, 4), quoted, DB1, WEB1, bytes_quoted=length)
+    assert talk(board, told, DB1, WEB1) == "DROP_CONNECTION_INVALID"
 
 
 def forged(name: str, version: int) -> tuple[Nic, Nic, Packet]:

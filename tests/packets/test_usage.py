@@ -106,9 +106,20 @@ def test_timeouts_shrink_when_a_port_nears_its_limit(board: Switchboard, kind: s
 
 
 def test_established_connections_keep_their_timeout(board: Switchboard) -> None:
-    board.world.write_port(WEB1, connections_max=1)
+    """From the first answer on; what was picked up and is not answered may be a scan."""
     board.run("web1", between(WEB1, DB1, 4, tcp("PA")))
+    board.run("db1", between(DB1, WEB1, 4, tcp("PA", 80, 40000)))
+    board.world.write_port(WEB1, connections_max=1)
     assert alarm(board) - board.connection().opened_at == FIRST_LOOK * SECOND
+
+
+def test_what_is_picked_up_and_not_answered_makes_room(board: Switchboard) -> None:
+    """One of the last 50 of 100: a fiftieth of five minutes, and a second."""
+    board.world.write_port(WEB1, connections_max=100)
+    used = {"connections": 98, "ifindex": board.devices["web1"].ifindex}
+    board.world.put("usage", WEB1.slot, used)
+    board.run("web1", between(WEB1, DB1, 4, tcp("PA")))
+    assert alarm(board) - board.connection().opened_at == 300 * SECOND // 50 + SECOND
 
 
 def test_reset_connections_end_soon(board: Switchboard) -> None:
@@ -129,6 +140,7 @@ def test_time_ends_connections(board: Switchboard) -> None:
     board.run("web2", between(WEB2, DB1, 6, ping(6)))
     board.run("db1", between(DB1, WEB2, 6, pong(6)))
     board.run("gate", between(GATE, WEB1, 4, tcp("PA")))
+    board.run("web1", between(WEB1, GATE, 4, tcp("A", 80, 40000)))
     assert (len(board.flows()), board.total_usage()) == (8, 4)
     deadline = time.monotonic() + DEADLINE
     while len(board.flows()) > 2:

@@ -48,6 +48,7 @@ TCP_TIMEOUTS = {
     State.TIME_WAIT: 120,
     State.CLOSED: 10,
 }
+UNACKNOWLEDGED = 300  # picked up in its midst, and not answered yet
 ENDED = (State.TIME_WAIT, State.CLOSED)
 
 
@@ -105,9 +106,12 @@ class Connection:
     state: State
     used_at: float
     closer: str | None = field(default=None)  # who sent the first FIN
+    replied: bool = False
 
     @property
     def timeout(self) -> float:
+        if self.state is State.ESTABLISHED and not self.replied:
+            return UNACKNOWLEDGED
         if self.state in TCP_TIMEOUTS:
             return TCP_TIMEOUTS[self.state]
         if self.direction.protocol in (wire.UDP, wire.UDPLITE):
@@ -131,6 +135,7 @@ class Connection:
         if not self.tracked:
             return
         is_reply = self.is_reply(packet)
+        self.replied |= is_reply
         if self.direction.protocol != wire.TCP:
             if is_reply:
                 self.state = State.ASSURED

@@ -42,11 +42,16 @@ class Judge:
         and before the sender is told why a packet is dropped, this is about the
         sender alone."""
         if needs_no_rule(packet):
-            return
-        if isinstance(way, ToPort) and way.drop is None:
+            self._judge_free(packet, way)
+        elif isinstance(way, ToPort) and way.drop is None:
             self._judge_between(packet, way, now)
         elif not self._is_known(packet, way, now) and not self._may_leave(packet, way):
             raise Dropped("POLICY_FROM_VM")
+
+    def _judge_free(self, packet: Packet, way: Way) -> None:
+        """The sender needs no rule; whom it asks for an address is asked for one."""
+        if isinstance(way, ToPort) and way.drop is None and not self.may_enter(packet, way.port):
+            raise Dropped("POLICY_TO_VM", port=way.port.id)
 
     def may_enter(self, packet: Packet, receiver: Port) -> bool:
         """A flooded packet, for one of those who get a copy."""

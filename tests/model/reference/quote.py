@@ -8,20 +8,34 @@ from ipaddress import IPv4Address, IPv6Address
 from reference import wire
 from reference.connections import Tuple
 from reference.packet import Packet
+from reference.parse import AUTHENTICATION, EXTENSION_HEADERS_MAX, EXTENSIONS, FRAGMENT
 
 _WITH_PORTS = (wire.TCP, wire.UDP, wire.SCTP, wire.DCCP, wire.UDPLITE)
 
 
 def quoted_tuple(packet: Packet) -> Tuple | None:
     """The direction of the quoted packet; None where it can't be told: a later
-    fragment, extension headers, too short a quote."""
+    fragment, a broken chain of headers, too short a quote."""
     quote = packet.payload[8:]
     if packet.version == 4:
         return _quoted4(quote)
     if len(quote) < 40 or quote[0] >> 4 != 6:
         return None
     addresses = IPv6Address(quote[8:24]), IPv6Address(quote[24:40])
-    return _with_ids(quote[6], *addresses, quote[40:])
+    upper = _skip_extensions(quote[6], quote[40:])
+    return _with_ids(upper[0], *addresses, upper[1]) if upper else None
+
+
+def _skip_extensions(kind: int, rest: bytes) -> tuple[int, bytes] | None:
+    """The upper layer's protocol and bytes (RFC 8200 4, RFC 4302 2.2)."""
+    for _ in range(EXTENSION_HEADERS_MAX):
+        if kind not in EXTENSIONS:
+            break
+        if len(rest) < 8 or (kind == FRAGMENT and int.from_bytes(rest[2:4], "big") >> 3):
+            return None
+        sizes = {FRAGMENT: 8, AUTHENTICATION: (rest[1] + 2) * 4}
+        kind, rest = rest[0], rest[sizes.get(kind, (rest[1] + 1) * 8) :]
+    return None if kind in EXTENSIONS else (kind, rest)
 
 
 def _quoted4(quote: bytes) -> Tuple | None:
