@@ -155,10 +155,11 @@ enum limits {
 	RA_OPTIONS_MAX = 480,
 	EPOCH_SLOTS = 4096,
 	COUNTER_SLOTS = 16384,
-	/* MACs, and as many addresses, that are learned behind one open port, and behind
-	 * those of another host. The oldest makes room. */
+	/* MACs, and as many addresses, that are learned behind one open port, of the address
+	 * pairs of another port, and of all at another host. The oldest makes room. */
 	OPEN_PORT_MAX = 512,
-	OPEN_HOST_MAX = 4096,
+	PAIRS_PORT_MAX = 1024,
+	LEARNED_HOST_MAX = 4096,
 	OPEN_SECONDS = 300, /* that they count without a word (IEEE 802.1D table 7-5) */
 	ROUTER_HOPS_MAX = 4,
 	EVENT_CAPTURE_BYTES = 128,
@@ -266,8 +267,7 @@ struct neighbor {
 	__u8 pad[2];
 };
 
-/* ---- who is behind open ports, and what each, or each other host, has had learned,
- * in the order in which it makes room. */
+/* ---- who is behind open ports. */
 
 struct open_endpoint { /* begins like an endpoint */
 	__u32 kind;
@@ -283,16 +283,26 @@ struct open_neighbor { /* begins like a neighbor */
 	__u64 heard_at;
 };
 
-struct open_slot_key {
+/* ---- what each port, or each other host, has had learned, in the order in which it
+ * makes room. */
+
+enum learned_kind {
+	LEARNED_OPEN_MAC, /* open_macs */
+	LEARNED_OPEN_ADDRESS, /* open_addresses */
+	LEARNED_MAC, /* learned_macs, of other hosts alone: a port's are known by its pairs */
+	LEARNED_ADDRESS, /* learned_addresses */
+	LEARNED_KIND_COUNT,
+};
+
+struct learned_slot_key {
 	__u32 owner; /* ifindex, or TUNNEL_ZONE | number of the host */
 	__u16 slot;
-	__u8 is_address; /* a MAC otherwise */
+	__u8 kind; /* enum learned_kind */
 	__u8 pad;
 };
 
-struct open_slots {
-	__u32 macs; /* learned so far */
-	__u32 addresses;
+struct learned_counts {
+	__u32 taken[LEARNED_KIND_COUNT]; /* slots so far, by enum learned_kind */
 };
 
 /* ---- source_prefixes: what a port may send from besides its own MAC and

@@ -95,6 +95,17 @@ static __always_inline struct endpoint *find_endpoint(struct packet *packet, __u
 	return port && port->network == network ? endpoint : find_open_mac(&key);
 }
 
+/* Each holder has room for so many; a new one is the oldest one's end. */
+static __always_inline void put_learned_address(struct address_key *key,
+						const struct neighbor *holder)
+{
+	struct neighbor *known = bpf_map_lookup_elem(&learned_addresses, key);
+
+	if (!known || known->kind != holder->kind || known->target != holder->target)
+		take_slot(slot_owner(holder->kind, holder->target), LEARNED_ADDRESS, key);
+	bpf_map_update_elem(&learned_addresses, key, holder, BPF_ANY);
+}
+
 /* The sender has announced an address, which the guard found that it may use.
  * Nothing that intent assigns to somebody is learned. */
 __noinline int learn(struct packet *packet, struct address_key *announced)
@@ -116,7 +127,7 @@ __noinline int learn(struct packet *packet, struct address_key *announced)
 	packet->is_announcement = true;
 	if (packet->trace)
 		return 0;
-	bpf_map_update_elem(&learned_addresses, &key, &neighbor, BPF_ANY);
+	put_learned_address(&key, &neighbor);
 	if (!bpf_map_lookup_elem(&macs, &mac))
 		bpf_map_update_elem(&learned_macs, &mac, &endpoint, BPF_ANY);
 	return 0;

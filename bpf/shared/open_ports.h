@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "shared/packet.h"
+#include "shared/slots.h"
 
 #define OPEN_NS (OPEN_SECONDS * 1000000000ull)
 
@@ -15,11 +15,6 @@
 static __always_inline bool has_open_ports(__u32 network)
 {
 	return bpf_map_lookup_elem(&open_networks, &network);
-}
-
-static __always_inline __u32 open_owner(__u32 kind, __u32 target)
-{
-	return kind == ENDPOINT_REMOTE ? TUNNEL_ZONE | target : target;
 }
 
 /* Does who was heard from still count? */
@@ -65,60 +60,6 @@ static __always_inline bool ask_unknown(struct packet *packet)
 
 /* ---- learning ------------------------------------------------------------------ */
 
-/* The next slot of the owner's. */
-static __always_inline __u16 next_open_slot(__u32 owner, bool is_address)
-{
-	struct open_slots fresh = {}, *slots = bpf_map_lookup_elem(&open_counts, &owner);
-	__u32 number;
-
-	if (!slots) {
-		bpf_map_update_elem(&open_counts, &owner, &fresh, BPF_NOEXIST);
-		slots = bpf_map_lookup_elem(&open_counts, &owner);
-	}
-	if (!slots)
-		return 0;
-	number = __sync_fetch_and_add(is_address ? &slots->addresses : &slots->macs, 1);
-	return number % (owner & TUNNEL_ZONE ? OPEN_HOST_MAX : OPEN_PORT_MAX);
-}
-
-/* A MAC stands in the first bytes of the address. */
-static __always_inline void forget_open(__u32 owner, bool is_address,
-					const struct address_key *gone)
-{
-	struct mac_key mac = { .network = gone->network };
-	struct address_key key = *gone;
-	struct open_endpoint *mac_row;
-	struct open_neighbor *row;
-
-	if (is_address) {
-		row = bpf_map_lookup_elem(&open_addresses, &key);
-		if (row && open_owner(row->kind, row->target) == owner)
-			bpf_map_delete_elem(&open_addresses, &key);
-		return;
-	}
-	copy_mac(mac.mac, key.address);
-	mac_row = bpf_map_lookup_elem(&open_macs, &mac);
-	if (mac_row && open_owner(mac_row->kind, mac_row->target) == owner)
-		bpf_map_delete_elem(&open_macs, &mac);
-}
-
-/* Note down what the owner is about to have learned, in place of its oldest. */
-__noinline int take_open_slot(__u32 owner, int is_address, struct address_key *learned)
-{
-	struct open_slot_key key = { .owner = owner, .is_address = !!is_address };
-	struct address_key *oldest, item;
-
-	if (!learned)
-		return -1;
-	key.slot = next_open_slot(owner, is_address);
-	oldest = bpf_map_lookup_elem(&open_slots, &key);
-	if (oldest)
-		forget_open(owner, is_address, oldest);
-	item = *learned; /* 6.1 wants values on the stack */
-	bpf_map_update_elem(&open_slots, &key, &item, BPF_ANY);
-	return 0;
-}
-
 /* The source MAC is behind the port, or the host, unless intent knows better. */
 __noinline int learn_open_mac(struct packet *packet, __u32 kind, __u32 target)
 {
@@ -142,7 +83,7 @@ __noinline int learn_open_mac(struct packet *packet, __u32 kind, __u32 target)
 		known->heard_at = fresh.heard_at;
 		return 0;
 	}
-	take_open_slot(open_owner(kind, target), false, &item);
+	take_slot(slot_owner(kind, target), LEARNED_OPEN_MAC, &item);
 	bpf_map_update_elem(&open_macs, &key, &fresh, BPF_ANY);
 	return 0;
 }
@@ -175,7 +116,7 @@ __noinline int learn_open_address(struct packet *packet, struct address_key *ann
 	fresh.heard_at = bpf_ktime_get_ns();
 	known = bpf_map_lookup_elem(&open_addresses, &key);
 	if (!known || known->kind != kind || known->target != target)
-		take_open_slot(open_owner(kind, target), true, &key);
+		take_slot(slot_owner(kind, target), LEARNED_OPEN_ADDRESS, &key);
 	bpf_map_update_elem(&open_addresses, &key, &fresh, BPF_ANY);
 	return 0;
 }

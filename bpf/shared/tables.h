@@ -47,12 +47,12 @@ TABLE(epochs, BPF_MAP_TYPE_ARRAY, EPOCH_SLOTS, __u32, __u32, 0);
 /* The data plane's own. Room for all flows is set aside at the start: to ask the
  * kernel for some costs a first packet more than all else that it needs. */
 TABLE(flows, BPF_MAP_TYPE_HASH, FLOWS_MAX, struct flow_key, struct flow, 0);
-TABLE(learned_addresses, BPF_MAP_TYPE_LRU_HASH, 16384, struct address_key, struct neighbor, 0);
+TABLE(learned_addresses, BPF_MAP_TYPE_LRU_HASH, 32768, struct address_key, struct neighbor, 0);
 TABLE(learned_macs, BPF_MAP_TYPE_LRU_HASH, 16384, struct mac_key, struct endpoint, 0);
 TABLE(open_addresses, BPF_MAP_TYPE_LRU_HASH, 32768, struct address_key, struct open_neighbor, 0);
 TABLE(open_macs, BPF_MAP_TYPE_LRU_HASH, 32768, struct mac_key, struct open_endpoint, 0);
-TABLE(open_slots, BPF_MAP_TYPE_LRU_HASH, 65536, struct open_slot_key, struct address_key, 0);
-TABLE(open_counts, BPF_MAP_TYPE_LRU_HASH, 4096, __u32, struct open_slots, 0);
+TABLE(learned_slots, BPF_MAP_TYPE_LRU_HASH, 98304, struct learned_slot_key, struct address_key, 0);
+TABLE(learned_counts, BPF_MAP_TYPE_LRU_HASH, 16384, __u32, struct learned_counts, 0);
 TABLE(seen_ways, BPF_MAP_TYPE_LRU_HASH, 8192, struct tunnel_sender_key, struct seen_way, 0);
 TABLE(fragments, BPF_MAP_TYPE_LRU_HASH, 16384, struct fragment_key, struct fragment, 0);
 TABLE(usage, BPF_MAP_TYPE_ARRAY, COUNTER_SLOTS, __u32, struct port_usage, 0);
@@ -90,6 +90,7 @@ struct shared_types {
 	enum decision decision;
 	enum drop_reason drop_reason;
 	enum endpoint_kind endpoint_kind;
+	enum learned_kind learned_kind;
 	enum port_flag port_flag;
 	enum route_kind route_kind;
 	enum direction direction;

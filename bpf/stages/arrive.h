@@ -52,12 +52,16 @@ static __always_inline void learn_mac(const struct packet *packet, __u32 host)
 {
 	struct endpoint fresh = { .kind = ENDPOINT_REMOTE, .target = host };
 	struct mac_key key = { .network = packet->network };
+	struct address_key item = {};
 	struct endpoint *known;
 
 	copy_mac(key.mac, source_mac(packet));
 	known = bpf_map_lookup_elem(&learned_macs, &key);
 	if (known && known->kind == ENDPOINT_REMOTE && known->target == host)
 		return;
+	item.network = key.network;
+	copy_mac(item.address, key.mac);
+	take_slot(slot_owner(ENDPOINT_REMOTE, host), LEARNED_MAC, &item);
 	bpf_map_update_elem(&learned_macs, &key, &fresh, BPF_ANY);
 }
 
@@ -81,7 +85,7 @@ __noinline int learn_arrived(struct __sk_buff *skb, struct packet *packet, int l
 	if (!is_announcement || bpf_map_lookup_elem(&addresses, &key))
 		return 0;
 	copy_mac(holder.mac, source_mac(packet));
-	bpf_map_update_elem(&learned_addresses, &key, &holder, BPF_ANY);
+	put_learned_address(&key, &holder);
 	return 0;
 }
 

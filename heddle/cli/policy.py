@@ -151,8 +151,17 @@ def behind(view: View, port: Item) -> Item | None:
     """How many MACs and addresses of others are known behind a port without port
     security, and how many of each can be; None as for ``connections_of``, and when
     nobody is."""
-    known = (view.learned or {}).get(view.status(port).get("ifindex", 0))
-    return known._asdict() if known and not is_guarded(port) else None
+    guests = view.learned.guests if view.learned and not is_guarded(port) else {}
+    known = guests.get(view.status(port).get("ifindex", 0))
+    return known._asdict() if known else None
+
+
+def announced(view: View, port: Item) -> Item | None:
+    """How many addresses of its address pairs are known to be at a port, and how many
+    can be; None as for ``behind``."""
+    announced = view.learned.announced if view.learned and is_guarded(port) else {}
+    known = announced.get(view.status(port).get("ifindex", 0))
+    return known._asdict() if known else None
 
 
 def port_details(view: View, port: Item) -> Item:
@@ -187,18 +196,22 @@ def troubles(view: View) -> list[str]:
 
 
 def crowds(view: View) -> list[str]:
-    """Ports that have more guests behind them than can be known."""
+    """Ports of which there is more to learn than can be known, and full tables."""
     if not view.learned:
         return []
-    return [crowd for port in view.of_kind("port") if (crowd := _crowd_behind(view, port))]
+    full = [f"no more {what} can be known: the oldest make room" for what in view.learned.full]
+    return full + [crowd for port in view.of_kind("port") if (crowd := _crowd_at(view, port))]
 
 
-def _crowd_behind(view: View, port: Item) -> str | None:
-    ifindex = view.status(port).get("ifindex")
-    known = (view.learned or {}).get(ifindex) if ifindex else None
-    if known is None or not known.is_full or is_guarded(port):
-        return None
+def _crowd_at(view: View, port: Item) -> str | None:
     label = view.names.by_id[port["id"]].label
-    kinds = {"MACs": known.macs, "addresses": known.addresses}
-    full = " and ".join(f"{count} {kind}" for kind, count in kinds.items() if count >= known.limit)
-    return f"{label} has {full} behind it, as many as can be known: the oldest make room"
+    guests, pairs = behind(view, port), announced(view, port)
+    if guests and max(guests["macs"], guests["addresses"]) >= guests["limit"]:
+        kinds = {"MACs": guests["macs"], "addresses": guests["addresses"]}
+        full = [f"{count} {kind}" for kind, count in kinds.items() if count >= guests["limit"]]
+        what = f"{' and '.join(full)} behind it"
+    elif pairs and pairs["addresses"] >= pairs["limit"]:
+        what = f"announced {pairs['addresses']} addresses of its address pairs"
+    else:
+        return None
+    return f"{label} has {what}, as many as can be known: the oldest make room"

@@ -61,9 +61,10 @@ ended without a word.
 
 `connections` of a port are those that it opened, and how many it may have open now: as many as the
 flow table has left free, and no more than `connections` of its NIC. `behind` a port without port
-security says how many MACs and addresses of others are known there, and how many can be: beyond
-that the oldest make room. `heddle show` and `heddle doctor` name the ports whose connections or
-guests are as many as there is room for, and a full flow table. What counts packets and
+security says how many MACs and addresses of others are known there, and how many can be;
+`announced` of another one, how many addresses of its `allowed_address_pairs`: beyond that the
+oldest make room. `heddle show` and `heddle doctor` name the ports whose connections, guests or
+announced addresses are as many as there is room for, and full tables. What counts packets and
 connections is for root; other users see `-` there.
 
 `heddle show paths` is explained in [paths.md](paths.md).

@@ -11,6 +11,7 @@ from heddle.cli.options import add_json, describe
 from heddle.cli.paths import path_lines, path_problems, paths_of, show_paths
 from heddle.cli.policy import (
     address_group_details,
+    announced,
     behind,
     brief,
     connections_of,
@@ -208,6 +209,7 @@ def _with_status(view: View, item: Item) -> Item:
         shown["qos"] = qos_words(qos) if qos else None
         shown["connections"] = connections_of(view, item)
         shown["behind"] = behind(view, item)
+        shown["announced"] = announced(view, item)
     return shown
 
 

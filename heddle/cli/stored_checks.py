@@ -32,7 +32,7 @@ def stored_findings() -> list[Finding]:
     store, trouble = _store(etcd, is_root=is_root)
     view = _view(trouble) if is_root else AS_ROOT
     hook = _libvirt_hook(view, alone=etcd is None)
-    return [store, hook, _flow_table(view), _guests(view), _paths(view)]
+    return [store, hook, _flow_table(view), _learned(view), _paths(view)]
 
 
 def _view(trouble: str) -> View | str:
@@ -110,16 +110,20 @@ def _flow_table(view: View | str) -> Finding:
     return Finding("flow table", State.OK, detail)
 
 
-def _guests(view: View | str) -> Finding:
-    """Behind ports without port security."""
-    name = "guests of guests"
+def _learned(view: View | str) -> Finding:
+    """What packets tell of who is where."""
+    name = "learned addresses"
     if not isinstance(view, View):
         return Finding(name, State.UNKNOWN, view)
     found = crowds(view)
     if found:
-        remedy = "frames for those that had to make room are flooded: put fewer behind a port"
+        remedy = (
+            "guests that had to make room are flooded for, addresses of pairs drop until they are "
+            "announced again: put fewer at a port"
+        )
         return Finding(name, State.HINT, "; ".join(found), remedy)
-    return Finding(name, State.OK, f"known behind {len(view.learned or {})} ports")
+    ports = len(view.learned.guests) + len(view.learned.announced) if view.learned else 0
+    return Finding(name, State.OK, f"of {ports} ports")
 
 
 def _paths(view: View | str) -> Finding:

@@ -19,7 +19,7 @@ from heddle.store.reader import Life, Reader
 
 if TYPE_CHECKING:  # only root needs the data plane
     from heddle.datapath.flows import Usage
-    from heddle.datapath.learned import Behind
+    from heddle.datapath.learned import Learned
     from heddle.events.counters import DropCount
 
 Item = dict[str, Any]
@@ -133,12 +133,12 @@ class View:
         return self._measured[1] if self._measured else None
 
     @cached_property
-    def learned(self) -> dict[int, Behind] | None:
-        """Who is known behind ports without port security; None as for ``usage``."""
+    def learned(self) -> Learned | None:
+        """What packets have told of who is where; None as for ``usage``."""
         return self._measured[2] if self._measured else None
 
     @cached_property
-    def _measured(self) -> tuple[Usage, list[DropCount], dict[int, Behind]] | None:
+    def _measured(self) -> tuple[Usage, list[DropCount], Learned] | None:
         if os.geteuid() != 0:
             return None
         try:

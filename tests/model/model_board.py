@@ -38,7 +38,7 @@ STRANGER = "no port"
 TC_ACT_SHOT, TC_ACT_REDIRECT = 2, 7
 LEARNED = (
     *("learned_addresses", "learned_macs"),
-    *("open_addresses", "open_macs", "open_slots", "open_counts"),
+    *("open_addresses", "open_macs", "learned_slots", "learned_counts"),
     *("asked_neighbors", "foreign_budgets"),
 )
 _TRACE_SLOT = 63  # not the one of `heddle trace`

@@ -34,7 +34,7 @@ TC_ACT_SHOT, TC_ACT_REDIRECT = 2, 7
 # What the data plane writes: with keys of its own, and by counter slot.
 DATA = (
     *("flows", "fragments", "drops", "learned_addresses", "learned_macs", "seen_ways"),
-    *("open_addresses", "open_macs", "open_slots", "open_counts"),
+    *("open_addresses", "open_macs", "learned_slots", "learned_counts"),
     *("foreign_budgets", "asked_neighbors"),
 )
 BY_SLOT = ("counters", "icmp_budgets", "paces", "usage")

@@ -276,7 +276,7 @@ def test_a_flood_pushes_out_ones_own_alone(opened: Switchboard) -> None:
     assert mapped("172.17.18.2") not in keys
     assert mapped("172.17.18.3") in keys
     assert told(opened, WEB2, GUEST, 4) == GUEST.mac
-    known = read_learned(opened.datapath)
+    known = read_learned(opened.datapath).guests
     assert known == {web1: (most, most, most), opened.devices["web3"].ifindex: (1, 1, most)}
     assert [behind.is_full for behind in known.values()].count(True) == 1
 
@@ -294,7 +294,7 @@ def test_who_is_silent_for_long_is_not_counted(opened: Switchboard) -> None:
     opened.run("web1", claim(GUEST.mac, GUEST, 4))
     ((key, row),) = opened.rows("open_macs")
     opened.world.put("open_macs", key, {**row, "heard_at": 0})
-    assert read_learned(opened.datapath) == {
+    assert read_learned(opened.datapath).guests == {
         row["target"]: (0, 1, opened.world.value("OPEN_PORT_MAX"))
     }
 
@@ -302,8 +302,8 @@ def test_who_is_silent_for_long_is_not_counted(opened: Switchboard) -> None:
 def test_who_speaks_on_takes_no_more_room(opened: Switchboard) -> None:
     for _ in range(5):
         opened.run("web1", claim(GUEST.mac, GUEST, 4))
-    assert len(opened.rows("open_slots")) == 2
-    assert [row for _, row in opened.rows("open_counts")] == [{"macs": 1, "addresses": 1}]
+    assert len(opened.rows("learned_slots")) == 2
+    assert [row for _, row in opened.rows("learned_counts")] == [{"taken": (1, 1, 0, 0)}]
 
 
 # ---- other hosts ----------------------------------------------------------------------------

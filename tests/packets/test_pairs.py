@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from packet_shapes import l3
 from packet_talk import talk, udp
-from packet_world import DB1, MAIN_DB, MAIN_WEB, WEB, WEB1, WEB2, WEB3, Nic, mac_bytes
+from packet_world import DB1, MAIN_DB, MAIN_WEB, WEB, WEB1, WEB2, WEB3, Nic, mac_bytes, mapped
 from scapy.layers.inet6 import (
     ICMPv6ND_NA,
     ICMPv6ND_NS,
@@ -19,6 +19,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
+from heddle.datapath.learned import read_learned
 from tests.packets.conftest import Sent, Switchboard
 
 VERSIONS = (4, 6)
@@ -240,3 +241,40 @@ def test_an_address_counts_in_its_own_network(shared: Switchboard) -> None:
     assert (value["target"], value["mac"]) == (shared.devices["web1"].ifindex, mac_bytes(WEB1.mac))
     question = arp(DB1.mac, DB1.ipv4, SHARED[4])
     assert shared.send("db1", question).reason == "DROP_ARP_UNKNOWN"
+
+
+# ---- limits ----------------------------------------------------------------------------
+
+
+def test_announcements_push_out_ones_own_alone(board: Switchboard) -> None:
+    """web1 may have any address, web2 one that it has told before."""
+    most = board.world.value("PAIRS_PORT_MAX")
+    board.world.put_pair(WEB1, "172.16.0.0/12", WEB1.mac)
+    board.world.put_pair(WEB2, SHARED[4], WEB2.mac)
+    board.run("web2", announcement(WEB2.mac, 4))
+    for number in range(most + 3):
+        address = f"172.{18 + (number >> 8)}.0.{number & 255}"
+        board.run("web1", arp(WEB1.mac, address, MAIN_WEB.ipv4))
+        board.run("web1", arp(WEB1.mac, address, MAIN_WEB.ipv4))
+    web1, web2 = (board.devices[name].ifindex for name in ("web1", "web2"))
+    rows = board.rows("learned_addresses")
+    keys = [key["address"] for key, row in rows if row["target"] == web1]
+    assert len(keys) == most
+    assert mapped("172.18.0.2") not in keys
+    assert mapped("172.18.0.3") in keys
+    assert Ether(board.send("web3", ask(WEB3, 4)).frame)[ARP].hwsrc == WEB2.mac
+    learned = read_learned(board.datapath)
+    assert learned.announced == {web1: (most, most), web2: (1, most)}
+    assert (learned.guests, learned.full) == ({}, ())
+
+
+def test_a_full_table_is_known(board: Switchboard) -> None:
+    table = board.datapath.table("learned_addresses")
+    rows = [
+        (number.to_bytes(table.key_size, "little"), bytes(table.value_size))
+        for number in range(table.max_entries)
+    ]
+    table.put_many(rows[: len(rows) * 3 // 4])
+    assert read_learned(board.datapath).full == ()
+    table.put_many(rows)
+    assert read_learned(board.datapath).full == ("addresses of address pairs and foreign hosts",)

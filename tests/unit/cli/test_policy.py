@@ -9,6 +9,7 @@ import pytest
 from heddle.cli.policy import (
     address_group_details,
     allowed_by,
+    announced,
     behind,
     brief,
     connections_of,
@@ -20,7 +21,7 @@ from heddle.cli.policy import (
 )
 from heddle.cli.view import View
 from heddle.datapath.flows import Usage
-from heddle.datapath.learned import Behind
+from heddle.datapath.learned import Announced, Behind, Learned
 from heddle.events.counters import DropCount
 from heddle.events.naming import PortName
 
@@ -149,12 +150,28 @@ def test_connections_and_what_is_wrong_with_them(view: View) -> None:
 
 
 def test_ports_with_more_guests_than_can_be_known(view: View) -> None:
-    view.learned = {5: Behind(512, 3, 512), 6: Behind(7, 512, 512)}
+    guests = {5: Behind(512, 3, 512), 6: Behind(7, 512, 512)}
+    view.learned = Learned(guests, {6: Announced(1024, 1024)}, ())
     told = "m1:0 has 512 addresses behind it, as many as can be known: the oldest make room"
     assert crowds(view) == [told]  # m0 has port security: its are of a time without
     assert behind(view, PORTS[0]) is None
     assert behind(view, PORTS[1]) == {"macs": 7, "addresses": 512, "limit": 512}
-    view.learned = {6: Behind(511, 511, 512)}
+    view.learned = Learned({6: Behind(511, 511, 512)}, {}, ())
+    assert crowds(view) == []
+
+
+def test_ports_with_more_addresses_than_can_be_known(view: View) -> None:
+    view.learned = Learned(
+        {}, {5: Announced(1024, 1024), 6: Announced(9, 1024)}, ("MACs of pairs",)
+    )
+    assert crowds(view) == [
+        "no more MACs of pairs can be known: the oldest make room",
+        "m0:0 has announced 1024 addresses of its address pairs, as many as can be known: "
+        "the oldest make room",
+    ]
+    assert announced(view, PORTS[0]) == {"addresses": 1024, "limit": 1024}
+    assert announced(view, PORTS[1]) is None  # has no port security: pairs are of a time with it
+    view.learned = Learned({}, {5: Announced(1023, 1024)}, ())
     assert crowds(view) == []
 
 
