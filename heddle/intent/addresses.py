@@ -27,8 +27,9 @@ _DOMAIN_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
 _NEVER_A_SOURCE = (
-    ip_network("224.0.0.0/4"),  # multicast, RFC 1122 3.2.1.3
-    ip_network("255.255.255.255/32"),
+    ip_network("127.0.0.0/8"),  # RFC 1122 3.2.1.3
+    ip_network("224.0.0.0/3"),  # multicast, reserved (RFC 1112 4) and broadcast
+    ip_network("::1/128"),  # RFC 4291 2.5.3
     ip_network("ff00::/8"),  # RFC 4291 2.7
 )
 _MAPPED = IPv6Network("::ffff:0:0/96")

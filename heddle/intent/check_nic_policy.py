@@ -82,10 +82,11 @@ def _burst_problems(
 ) -> Iterator[str]:
     if not limits:
         yield "has no effect alone; add from_vm or to_vm"
-    least = (network.mtu or MTU) + ETHERNET_BYTES if network is not None else 0
+    mtu = (network.mtu or MTU) if network is not None else 0
+    least = mtu + ETHERNET_BYTES
     if network is not None and burst < least:
         # It could never pass: tokens for it never come together.
-        what = f"{bytes_text(burst)} is less than a packet (mtu {network.mtu} and Ethernet)"
+        what = f"{bytes_text(burst)} is less than a packet (mtu {mtu} and Ethernet)"
         yield f"{what}; give {least} or more"
     for key, limit in limits:
         most = limit // 8 * BURST_SECONDS_MAX

@@ -105,8 +105,8 @@ def _remote_problems(context: Context, rule: RuleSpec) -> Iterator[_Problem]:
         yield given[1], f"has both {given[0]} and {given[1]}; keep one, or write two rules"
         return
     if rule.remote is not None and rule.direction == "to_vm" and is_never_a_source(rule.remote):
-        what = f"{rule.remote} is never the source of a packet; use direction: from_vm"
-        yield "remote", what
+        remedy = "remove it" if rule.remote.is_loopback else "use direction: from_vm"
+        yield "remote", f"{rule.remote} is never the source of a packet; {remedy}"
     set_key = named_set(rule)
     if set_key is not None:
         key, name = set_key

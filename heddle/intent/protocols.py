@@ -28,6 +28,7 @@ PROTOCOLS = {
     "igmp": 2,
     "ipip": 4,
     "ipv6-encap": 41,
+    "ipv6-nonxt": 59,
     "ospf": 89,
     "pgm": 113,
     "rsvp": 46,
@@ -44,6 +45,7 @@ WITH_PORTS = frozenset(PROTOCOLS[name] for name in ("tcp", "udp", "sctp", "dccp"
 # Extension headers of IPv6 (RFC 8200 4.1, RFC 4302), behind which the data
 # plane looks for the protocol.
 EXTENSION_HEADERS = frozenset({0, 43, 44, 51, 60})
+_NAMES_OF_EXTENSIONS = frozenset({"hopopt", "ipv6-route", "ipv6-frag", "ipv6-opts"})
 
 ANY = "any"
 
@@ -60,6 +62,9 @@ def parse_protocol(value: object) -> int | None:
         return PROTOCOLS[text]
     if _NUMBER.fullmatch(text) and int(text) <= 255:
         return int(text)
+    if text in _NAMES_OF_EXTENSIONS:
+        what = f'"{value}" is an extension header of IPv6, behind which packets are told apart'
+        raise ValueError(f"{what}; give the protocol that follows it")
     if isinstance(value, str) and not text.lstrip("-").isdigit():
         raise ValueError(f'"{value}" is not known; {suggestion(text, PROTOCOLS)}')
     raise ValueError(

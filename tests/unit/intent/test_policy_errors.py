@@ -120,6 +120,7 @@ CASES: list[tuple[str, str, list[str]]] = [
           - {direction: to_vm, protocol: tcp, ports: 1-65536}
           - {direction: to_vm, protocol: tcp, ports: [80, 443]}
           - {direction: to_vm, protocol: tcp, ports: "80:443"}
+          - {direction: to_vm, protocol: ipv6-frag}
         """,
         [
             '4: security group web, rule, protocol: "tpc" is not known; did you mean "tcp"?',
@@ -136,6 +137,8 @@ CASES: list[tuple[str, str, list[str]]] = [
             "80-443, one rule for each",
             '12: security group web, rule, ports: "80:443" is no port or range of ports; write '
             "80 or 80-443, one rule for each",
+            '13: security group web, rule, protocol: "ipv6-frag" is an extension header of IPv6, '
+            "behind which packets are told apart; give the protocol that follows it",
         ],
     ),
     (
@@ -233,6 +236,9 @@ CASES: list[tuple[str, str, list[str]]] = [
           - {direction: to_vm, protocol: icmp, ethertype: ipv6}
           - {direction: to_vm, protocol: 58, ethertype: ipv4}
           - {direction: to_vm, protocol: 44, ethertype: ipv6}
+          - {direction: to_vm, remote: 127.0.0.1}
+          - {direction: to_vm, remote: "::1"}
+          - {direction: to_vm, remote: 240.0.0.0/8}
         """,
         [
             "4: security group web, rule, remote: 224.0.0.0/24 is never the source of a packet; "
@@ -255,6 +261,12 @@ CASES: list[tuple[str, str, list[str]]] = [
             "use protocol: icmp",
             "14: security group web, rule, protocol: protocol 44 is IPv4 alone, the rule is for "
             "ipv6; use the protocol behind this extension header",
+            "15: security group web, rule, remote: 127.0.0.1/32 is never the source of a packet; "
+            "remove it",
+            "16: security group web, rule, remote: ::1/128 is never the source of a packet; "
+            "remove it",
+            "17: security group web, rule, remote: 240.0.0.0/8 is never the source of a packet; "
+            "use direction: from_vm",
         ],
     ),
     (
@@ -383,7 +395,7 @@ machines:
         "rates that do not fit together",
         """\
         version: 1
-        networks: {web: {cidr: 10.0.0.0/24, mtu: 9000}}
+        networks: {web: {cidr: 10.0.0.0/24, mtu: 9000}, plain: {cidr: 10.1.0.0/24}}
         machines:
           vm0:
             nics:
@@ -394,6 +406,7 @@ machines:
             - {network: web, rate: {to_vm: 1mbit, minimum: 2mbit}}
             - {network: web, rate: {from_vm: 1gbit, to_vm: 8kbit, burst: 1mb}}
             - {network: web, rate: {from_vm: 1gbit, packet_burst: 5}}
+            - {network: plain, rate: {from_vm: 1mbit, burst: 1463}}
         """,
         [
             "6: machine vm0, nic 0, rate, burst: has no effect alone; add from_vm or to_vm",
@@ -405,6 +418,8 @@ machines:
             "can count; give 240000 or less",
             "12: machine vm0, nic 6, rate, packet_burst: has no effect alone; add packets_from_vm "
             "or packets_to_vm",
+            "13: machine vm0, nic 7, rate, burst: 1463 bytes is less than a packet (mtu 1450 and "
+            "Ethernet); give 1464 or more",
         ],
     ),
 ]
