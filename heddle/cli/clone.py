@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 import subprocess
-from contextlib import closing
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +15,12 @@ from heddle.cli.options import add_timeout, describe, require_root
 from heddle.cli.progress import Progress
 from heddle.cli.waiting import gone, ready, wait_for
 from heddle.errors import NotFoundError, OperationError, RequestError
+from heddle.paths import host_name
 
 if TYPE_CHECKING:
+    from heddle.cli.change import Wanted
     from heddle.intent.clone import Originals
-    from heddle.intent.model import AnyResource
+    from heddle.intent.model import AnyResource, Machine
     from heddle.store.interface import Store
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?")
@@ -28,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Run a second copy of networks, of the machines in them and of the routers between them:\n"
         "with the same MACs and addresses, in networks of their own, so that neither notices the\n"
         "other. What is called web is called NAME-web in the copy. Disks of VMs are copied, for\n"
-        "which these VMs must be off. Security groups and QoS policies are shared.",
+        "which these VMs must be off. Security groups, address groups and QoS policies are copied.",
         ("heddle clone web db --as test", "a copy of two networks"),
         ("heddle clone --remove test", "take it away again"),
     )
@@ -55,26 +59,37 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _clone(networks: list[str], name: str, timeout: float) -> None:
-    from heddle.intent.clone import clone, originals
+    from heddle.cli.change import commit
     from heddle.intent.model import Machine, Port
-    from heddle.store.interface import Transaction
     from heddle.store.open import open_store
 
     with closing(open_store()) as store, Progress() as progress:
-        snapshot = store.snapshot()
-        found = originals(snapshot, networks)
-        disks = _disks(found, name)
-        made = clone(snapshot, found, name, disks)
-        _copy_disks(found, disks, progress)
-        revision = store.commit(Transaction(put=made, expected_revision=snapshot.revision))
+        with _copies(name, progress) as copies:
+            wanted, revision = commit(store, lambda: _wanted(store, networks, copies))
+        made = wanted.plan.create
         machines = {m.id: m.name for m in made if isinstance(m, Machine) and m.running}
         ports = {p.id: p.name for p in made if isinstance(p, Port) and p.machine_id in machines}
-        wait_for(ready(revision, machines, ports), progress, timeout)
+        missing = ready(revision, machines, ports, wanted.hosts)
+        wait_for(missing, progress, timeout, hosts=wanted.hosts)
     print(f"clone {name}: {_count(made)}")
 
 
+def _wanted(store: Store, networks: list[str], copies: _Copies) -> Wanted:
+    from heddle.cli.change import Wanted
+    from heddle.intent.clone import clone, originals
+    from heddle.intent.plan import Plan
+
+    snapshot = store.snapshot()
+    found = originals(snapshot, networks)
+    disks = _disks(found, copies.name)
+    made = clone(snapshot, found, copies.name, disks)
+    copies.make(found, disks)
+    return Wanted(made, Plan(create=tuple(made)), snapshot)
+
+
 def _disks(found: Originals, name: str) -> dict[str, str]:
-    """Where the disk of each VM that has one is copied to. RequestError for one in use."""
+    """Where the disk of each VM that has one is copied to. RequestError for one that is in
+    use, or not here."""
     from heddle.intent.clone import has_disk
 
     disks = {}
@@ -87,23 +102,54 @@ def _disks(found: Originals, name: str) -> dict[str, str]:
                 f"copied: run heddle vm shutdown {machine.name} before"
             )
         disk = Path(machine.image)
+        if not disk.exists():
+            raise RequestError(
+                f"machine {machine.name}: its disk {disk} is not on this host: run heddle clone "
+                f"on host {machine.host}, or put the disk where all hosts have it"
+            )
         disks[machine.id] = str(disk.with_name(f"{disk.stem}-{name}{disk.suffix}"))
     return disks
 
 
-def _copy_disks(found: Originals, disks: dict[str, str], progress: Progress) -> None:
-    for machine in found.machines:
-        if machine.id not in disks:
-            continue
-        source, copy = Path(machine.image), Path(disks[machine.id])
-        if copy.exists():
+class _Copies:
+    """Copies of disks, each made once for a machine as it is."""
+
+    def __init__(self, name: str, progress: Progress) -> None:
+        self.name = name
+        self._progress = progress
+        self._made: dict[Path, int] = {}
+
+    def make(self, found: Originals, disks: dict[str, str]) -> None:
+        for machine in found.machines:
+            if machine.id in disks:
+                self._copy(machine, Path(disks[machine.id]))
+
+    def _copy(self, machine: Machine, copy: Path) -> None:
+        if self._made.get(copy) == machine.revision_number:
+            return
+        if copy.exists() and copy not in self._made:
             raise RequestError(f"{copy} exists already: give the clone another name, or remove it")
-        progress.say(f"copying {source}")
-        command = ["cp", "--sparse=always", "--reflink=auto", str(source), str(copy)]
+        self._progress.say(f"copying {machine.image}")
+        self._made[copy] = machine.revision_number
+        command = ["cp", "--sparse=always", "--reflink=auto", machine.image, str(copy)]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
-            copy.unlink(missing_ok=True)
             raise OperationError(f"machine {machine.name}: {done.stderr.strip()}; make room there")
+
+    def remove(self) -> None:
+        for copy in self._made:
+            copy.unlink(missing_ok=True)
+
+
+@contextmanager
+def _copies(name: str, progress: Progress) -> Iterator[_Copies]:
+    """None is left when the block fails."""
+    copies = _Copies(name, progress)
+    try:
+        yield copies
+    except BaseException:
+        copies.remove()
+        raise
 
 
 def _remove(name: str, timeout: float) -> None:
@@ -117,7 +163,8 @@ def _remove(name: str, timeout: float) -> None:
         if not removed:
             raise NotFoundError(f"there is no clone {name!r}; there is: {_clones(store)}")
         keys = [(i.kind.value, i.id) for i in removed if i.kind in (Kind.MACHINE, Kind.PORT)]
-        wait_for(gone(revision, keys), progress, timeout)
+        hosts = {host_name(), *(item.host for item in removed if isinstance(item, Machine))}
+        wait_for(gone(revision, keys, hosts), progress, timeout, hosts=hosts)
     for item in removed:
         if isinstance(item, Machine) and has_disk(item):
             Path(item.image).unlink(missing_ok=True)
@@ -125,15 +172,17 @@ def _remove(name: str, timeout: float) -> None:
 
 
 def _clones(store: Store) -> str:
+    from heddle.intent.conflicts import CLONE_ORIGIN
+
     origins = {
         item.origin for objects in store.snapshot().objects.values() for item in objects.values()
     }
-    names = sorted(o.partition(":")[2] for o in origins if o.startswith("clone:"))
+    names = sorted(o.removeprefix(CLONE_ORIGIN) for o in origins if o.startswith(CLONE_ORIGIN))
     return ", ".join(names) or "none"
 
 
-def _count(items: list[AnyResource]) -> str:
+def _count(items: Iterable[AnyResource]) -> str:
     from heddle.intent.model import Kind
 
-    counts = {kind: sum(item.kind is kind for item in items) for kind in Kind}
-    return ", ".join(f"{count} {kind.value}" for kind, count in counts.items() if count)
+    counts = Counter(item.kind for item in items)
+    return ", ".join(f"{counts[kind]} {kind.value}" for kind in Kind if counts[kind])

@@ -1,8 +1,9 @@
 """A second copy of some networks with all that is in them: the same MACs and
-addresses, in networks of their own, so that neither notices the other. Pure.
+addresses, in networks of their own, and with groups and QoS policies of their own,
+so that neither notices the other, nor its end. Pure.
 
-Security groups, address groups and QoS policies are shared: a member of a group
-counts in the network of its port alone.
+The project's own security group is shared: a member counts in the network of its
+port alone.
 """
 
 from __future__ import annotations
@@ -12,20 +13,27 @@ from typing import NamedTuple, TypeVar
 
 from heddle.errors import ConflictError, NotFoundError, RequestError
 from heddle.intent.allocate import assign_numbers
+from heddle.intent.conflicts import CLONE_ORIGIN
 from heddle.intent.model import (
     NUMBER_MAX,
     VNI_MAX,
+    AddressGroup,
+    AddressGroupEntry,
     AnyResource,
     Machine,
     Network,
     Port,
+    QosPolicy,
+    Resource,
     Router,
+    SecurityGroup,
+    SecurityGroupRule,
     Subnet,
 )
-from heddle.intent.names import PROJECT, object_id
+from heddle.intent.names import PROJECT, PROJECT_ORIGIN, object_id
 from heddle.intent.stored import Stored, stored_of
 
-_R = TypeVar("_R", Network, Subnet, Router, Machine, Port)
+_R = TypeVar("_R", bound=Resource)
 
 
 class Originals(NamedTuple):
@@ -34,13 +42,18 @@ class Originals(NamedTuple):
     networks: tuple[Network, ...]
     subnets: tuple[Subnet, ...]
     routers: tuple[Router, ...]
+    address_groups: tuple[AddressGroup, ...]
+    entries: tuple[AddressGroupEntry, ...]
+    security_groups: tuple[SecurityGroup, ...]
+    rules: tuple[SecurityGroupRule, ...]
+    policies: tuple[QosPolicy, ...]
     machines: tuple[Machine, ...]
     ports: tuple[Port, ...]
 
 
 def clone_origin(name: str) -> str:
     """Who owns the objects of a clone."""
-    return f"clone:{name}"
+    return f"{CLONE_ORIGIN}{name}"
 
 
 def originals(stored: Stored, names: Sequence[str]) -> Originals:
@@ -62,13 +75,46 @@ def originals(stored: Stored, names: Sequence[str]) -> Originals:
     ]
     _refuse_ties(stored, chosen, machines, routers)
     subnets = [s for s in stored_of(stored, Subnet).values() if s.network_id in chosen]
+    groups = _groups(stored, ports)
+    rules = [
+        r for r in stored_of(stored, SecurityGroupRule).values() if r.security_group_id in groups
+    ]
+    named = {rule.address_group_id for rule in rules}
+    entries = stored_of(stored, AddressGroupEntry).values()
+    policies = {port.qos_policy_id for port in ports}
     return Originals(
-        _by_name(networks),
-        _by_name(subnets),
-        _by_name(routers),
-        _by_name(machines),
-        _by_name(ports),
+        networks=_by_name(networks),
+        subnets=_by_name(subnets),
+        routers=_by_name(routers),
+        address_groups=_by_name(
+            a for a in stored_of(stored, AddressGroup).values() if a.id in named
+        ),
+        entries=_by_name(e for e in entries if e.address_group_id in named),
+        security_groups=_by_name(groups.values()),
+        rules=_by_name(rules),
+        policies=_by_name(p for p in stored_of(stored, QosPolicy).values() if p.id in policies),
+        machines=_by_name(machines),
+        ports=_by_name(ports),
     )
+
+
+def _groups(stored: Stored, ports: Iterable[Port]) -> dict[str, SecurityGroup]:
+    """The security groups of ports, and those that their rules name, by id; without
+    the project's own."""
+    remotes: dict[str, set[str]] = {}
+    for rule in stored_of(stored, SecurityGroupRule).values():
+        if rule.remote_group_id is not None:
+            remotes.setdefault(rule.security_group_id, set()).add(rule.remote_group_id)
+    all_groups = stored_of(stored, SecurityGroup)
+    found: dict[str, SecurityGroup] = {}
+    waiting = {group_id for port in ports for group_id in port.security_group_ids}
+    while waiting:
+        group_id = waiting.pop()
+        group = all_groups.get(group_id)
+        if group is not None and group.origin != PROJECT_ORIGIN:
+            found[group_id] = group
+            waiting |= remotes.get(group_id, set()) - found.keys()
+    return found
 
 
 def clone(
@@ -81,6 +127,7 @@ def clone(
     """
     copies = _Copies(stored, found, name, disks)
     made: list[AnyResource] = [*copies.networks(), *copies.subnets(), *copies.routers()]
+    made += [*copies.groups(), *copies.entries(), *copies.rules(), *copies.policies()]
     made += [*copies.machines(), *copies.ports()]
     _refuse_taken(stored, made, name)
     return made
@@ -103,25 +150,52 @@ class _Copies:
         self._ids = {item.id: object_id(PROJECT, item.kind, self._new(item.name)) for item in items}
 
     def networks(self) -> Iterator[Network]:
-        vnis = self._numbers(self._found.networks, Network, "vni", VNI_MAX)
+        vnis = self._numbers(self._found.networks, "vni", VNI_MAX, Network)
         for network in self._found.networks:
             yield self._copy(network, vni=vnis[network.id], foreign_members=())
 
     def subnets(self) -> Iterator[Subnet]:
-        numbers = self._numbers(self._found.subnets, Subnet, "number", NUMBER_MAX)
+        numbers = self._numbers(self._found.subnets, "number", NUMBER_MAX, Subnet)
         for subnet in self._found.subnets:
             yield self._copy(
                 subnet, number=numbers[subnet.id], network_id=self._ids[subnet.network_id]
             )
 
     def routers(self) -> Iterator[Router]:
-        numbers = self._numbers(self._found.routers, Router, "number", NUMBER_MAX)
+        numbers = self._numbers(self._found.routers, "number", NUMBER_MAX, Router)
         for router in self._found.routers:
             interfaces = tuple(
                 each.model_copy(update={"network_id": self._ids[each.network_id]})
                 for each in router.interfaces
             )
             yield self._copy(router, number=numbers[router.id], interfaces=interfaces)
+
+    def groups(self) -> Iterator[AddressGroup | SecurityGroup]:
+        """Of both kinds: they share one space of numbers."""
+        originals: list[AddressGroup | SecurityGroup] = [*self._found.address_groups]
+        originals += self._found.security_groups
+        numbers = self._numbers(originals, "number", NUMBER_MAX, AddressGroup, SecurityGroup)
+        for group in originals:
+            yield self._copy(group, number=numbers[group.id])
+
+    def entries(self) -> Iterator[AddressGroupEntry]:
+        for entry in self._found.entries:
+            yield self._copy(entry, address_group_id=self._ids[entry.address_group_id])
+
+    def rules(self) -> Iterator[SecurityGroupRule]:
+        numbers = self._numbers(self._found.rules, "number", NUMBER_MAX, SecurityGroupRule)
+        for rule in self._found.rules:
+            yield self._copy(
+                rule,
+                number=numbers[rule.id],
+                security_group_id=self._ids[rule.security_group_id],
+                remote_group_id=self._own(rule.remote_group_id),
+                address_group_id=self._own(rule.address_group_id),
+            )
+
+    def policies(self) -> Iterator[QosPolicy]:
+        for policy in self._found.policies:
+            yield self._copy(policy)
 
     def machines(self) -> Iterator[Machine]:
         for machine in self._found.machines:
@@ -141,9 +215,15 @@ class _Copies:
                 network_id=self._ids[port.network_id],
                 machine_id=self._ids[port.machine_id],
                 fixed_ips=fixed_ips,
+                security_group_ids=tuple(self._ids.get(g, g) for g in port.security_group_ids),
+                qos_policy_id=self._own(port.qos_policy_id),
                 migrating_to="",
                 moved_from="",
             )
+
+    def _own(self, original: str | None) -> str | None:
+        """The copy of what is copied, else that itself."""
+        return original and self._ids.get(original, original)
 
     def _new(self, name: str) -> str:
         return f"{self._name}-{name}"
@@ -160,11 +240,15 @@ class _Copies:
         return item.model_copy(update={**identity, **changes})
 
     def _numbers(
-        self, items: Iterable[_R], model: type[_R], field: str, maximum: int
+        self, items: Iterable[Resource], field: str, maximum: int, *models: type[AnyResource]
     ) -> dict[str, int]:
-        """Unused ones, by the id of the original."""
+        """Unused ones among these models, by the id of the original."""
         ids = {self._ids[item.id]: item.id for item in items}
-        held = {key: getattr(item, field) for key, item in stored_of(self._stored, model).items()}
+        held = {
+            key: getattr(item, field)
+            for model in models
+            for key, item in self._stored.objects.get(model.kind, {}).items()
+        }
         numbers = assign_numbers(ids, given={}, held=held, maximum=maximum)
         return {original: numbers[copy] for copy, original in ids.items()}
 

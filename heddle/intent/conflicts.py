@@ -25,6 +25,8 @@ _Claim = tuple[str, ...]
 
 API_ORIGIN = "api"
 AGENT_ORIGIN = "agent"
+CLONE_ORIGIN = "clone:"
+"""Followed by the name of the clone."""
 
 # All others are named after these.
 _NAMED_KINDS = (
@@ -148,10 +150,23 @@ def _owner(resource: AnyResource) -> str:
         PROJECT_ORIGIN: "the project",
         "": "nobody",
     }
+    if clone := _clone_of(resource):
+        return f"the clone {clone}"
     return owners.get(resource.origin, resource.origin)
 
 
 def _removal(resource: AnyResource) -> str:
     if resource.origin in ("", API_ORIGIN, AGENT_ORIGIN, PROJECT_ORIGIN):
         return "remove that one first"
+    if clone := _clone_of(resource):
+        return f"take that one away with: heddle clone --remove {clone}"
     return f"take that one away with: heddle down {resource.origin}"
+
+
+def _clone_of(resource: AnyResource) -> str:
+    """The name of the clone that an object belongs to ("": none)."""
+    return (
+        resource.origin.removeprefix(CLONE_ORIGIN)
+        if resource.origin.startswith(CLONE_ORIGIN)
+        else ""
+    )

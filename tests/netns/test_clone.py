@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from lab import Lab, eventually
@@ -95,6 +98,63 @@ def _texts(capture: Capture) -> list[str]:
         return found if "end" in found or len(found) >= COUNT else []
 
     return eventually(texts, "the last datagram")
+
+
+DISKS = """
+version: 1
+networks: {store: {cidr: 10.3.0.0/24}}
+machines:
+  disk0: {image: first.raw, nics: [{network: store}]}
+  disk1: {image: second.raw, nics: [{network: store}]}
+"""
+OTHER = "version: 1\nnetworks: {other: {cidr: 10.4.0.0/24}}\n"
+
+
+@pytest.fixture
+def disks(twins: Lab) -> Iterator[Path]:
+    """The second of two disks, which is a FIFO: to copy it takes as long as a test wants."""
+    (twins.root / "first.raw").write_bytes(b"first")
+    second = twins.root / "second.raw"
+    second.touch()
+    file = twins.write(DISKS, "disks.yaml")
+    twins.heddle("apply", file)
+    second.unlink()
+    os.mkfifo(second)
+    yield second
+    twins.heddle("down", file)
+    second.unlink()
+
+
+def test_what_is_written_while_disks_are_copied_does_no_harm(twins: Lab, disks: Path) -> None:
+    clone = [sys.executable, "-m", "heddle.cli.main", "clone", "store", "--as", "disks"]
+    with twins.background(twins.command(*clone)) as process:
+        with disks.open("wb") as writer:  # once cp has opened it
+            twins.heddle("apply", twins.write(OTHER, "other.yaml"))
+            writer.write(b"second")
+        assert process.wait(60) == 0, process.communicate()
+    assert (twins.root / "first-disks.raw").read_bytes() == b"first"
+    assert (twins.root / "second-disks.raw").read_bytes() == b"second"
+    twins.heddle("clone", "--remove", "disks")
+    assert not list(twins.root.glob("*-disks.raw"))
+    twins.heddle("down", twins.root / "other.yaml")
+
+
+def test_a_clone_that_fails_leaves_no_disk(twins: Lab, disks: Path) -> None:
+    kept = disks.with_name("second-disks.raw")
+    kept.write_bytes(b"somebody's")
+    done = twins.heddle("clone", "store", "--as", "disks", check=False)
+    assert (done.returncode, "exists already: give the clone another name" in done.stderr) == (
+        2,
+        True,
+    )
+    assert list(twins.root.glob("*-disks.raw")) == [kept]
+    kept.unlink()
+    disks.rename(disks.with_name("away"))
+    done = twins.heddle("clone", "store", "--as", "disks", check=False)
+    disks.with_name("away").rename(disks)
+    assert (
+        f"machine disk1: its disk {disks} is not on this host: run heddle clone on" in done.stderr
+    )
 
 
 def test_removed(twins: Lab) -> None:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 
 from heddle.errors import ConflictError, NotFoundError, RequestError
+from heddle.intent.claims import claims_of
 from heddle.intent.clone import clone, clone_origin, originals
 from heddle.intent.expand import expand
+from heddle.intent.expand_policy import security_group_id
 from heddle.intent.model import (
+    AddressGroupEntry,
     AnyResource,
     Kind,
     Machine,
-    Network,
     Port,
+    Resource,
     Router,
-    Subnet,
+    SecurityGroup,
+    SecurityGroupRule,
 )
+from heddle.intent.names import PROJECT_ORIGIN
+from heddle.intent.plan import plan
 from heddle.intent.topology import Topology
 from heddle.store.interface import Snapshot
 
@@ -30,8 +37,18 @@ networks:
   lone: {cidr: 10.5.0.0/24}
 routers:
   main: {networks: [web, db], routes: [{to: 10.9.0.0/16, via: 192.168.0.9}]}
+address_groups:
+  offices: [192.0.2.0/24]
+  unused: [192.0.2.0/24]
+security_groups:
+  front: [{direction: to_vm, protocol: tcp, ports: 80, address_group: offices}]
+  back: [{direction: to_vm, protocol: icmp, remote_group: front}]
+  unused: [{direction: to_vm, protocol: icmp, remote_group: back}]
 machines:
-  vm0: {nics: [{network: web}, {network: db, address: 192.168.0.2}]}
+  vm0:
+    nics:
+      - {network: web}
+      - {network: db, address: 192.168.0.2, security_groups: [back], rate: {to_vm: 1gbit}}
   box: {kind: container, nics: [{network: web}]}
   other: {kind: container, nics: [{network: lone}]}
 """
@@ -50,7 +67,10 @@ def objects(load: Callable[..., Topology]) -> list[AnyResource]:
     return expand(topology, snapshot([]), "h1", topology.origin)
 
 
-def of(items: list[AnyResource], model: type[AnyResource]) -> dict[str, AnyResource]:
+ResourceT = TypeVar("ResourceT", bound=Resource)
+
+
+def of(items: list[AnyResource], model: type[ResourceT]) -> dict[str, ResourceT]:
     return {item.name: item for item in items if isinstance(item, model)}
 
 
@@ -61,6 +81,11 @@ def test_what_a_copy_has(objects: list[AnyResource]) -> None:
         Kind.NETWORK: 2,
         Kind.SUBNET: 3,
         Kind.ROUTER: 1,
+        Kind.ADDRESS_GROUP: 1,
+        Kind.ADDRESS_GROUP_ENTRY: 1,
+        Kind.SECURITY_GROUP: 2,
+        Kind.SECURITY_GROUP_RULE: 3,  # icmp, and tcp of each IP version
+        Kind.QOS_POLICY: 1,
         Kind.MACHINE: 2,
         Kind.PORT: 3,
     }
@@ -78,7 +103,6 @@ def test_macs_and_addresses_are_the_same(objects: list[AnyResource]) -> None:
         assert isinstance(original, Port)
         assert copy.mac == original.mac
         assert [a.ip for a in copy.fixed_ips] == [a.ip for a in original.fixed_ips]
-        assert copy.security_group_ids == original.security_group_ids
     copy_of_main, main = of(made, Router)["test-main"], of(objects, Router)["main"]
     assert isinstance(copy_of_main, Router)
     assert isinstance(main, Router)
@@ -90,19 +114,48 @@ def test_macs_and_addresses_are_the_same(objects: list[AnyResource]) -> None:
 def test_numbers_are_its_own(objects: list[AnyResource]) -> None:
     stored = snapshot(objects)
     made = clone(stored, originals(stored, ["web", "db"]), "test", {})
-    for model, field in ((Network, "vni"), (Subnet, "number"), (Router, "number")):
-        numbers = [getattr(item, field) for item in [*made, *objects] if isinstance(item, model)]
-        assert len(set(numbers)) == len(numbers)
+    claims = Counter(claim for item in [*made, *objects] for claim in claims_of(item))
+    assert set(claims.values()) == {1}
 
 
 def test_nothing_of_it_refers_to_an_original(objects: list[AnyResource]) -> None:
-    """But for what is shared: groups and policies."""
+    """But for what is the project's own."""
     stored = snapshot(objects)
     made = clone(stored, originals(stored, ["web", "db"]), "test", {})
-    shared = {Kind.SECURITY_GROUP, Kind.SECURITY_GROUP_RULE, Kind.ADDRESS_GROUP, Kind.QOS_POLICY}
-    foreign = {item.id for item in objects if item.kind not in shared}
+    foreign = {item.id for item in objects if item.origin != PROJECT_ORIGIN}
     text = " ".join(item.model_dump_json() for item in made)
     assert not [name for name in foreign if name in text]
+
+
+def test_its_groups_are_told_what_the_originals_are(objects: list[AnyResource]) -> None:
+    stored = snapshot(objects)
+    made = clone(stored, originals(stored, ["web", "db"]), "test", {})
+    groups, rules = of(made, SecurityGroup), of(made, SecurityGroupRule)
+    asked = {rule.security_group_id: rule for rule in rules.values()}
+    assert asked[groups["test-back"].id].remote_group_id == groups["test-front"].id
+    (entry,) = of(made, AddressGroupEntry).values()
+    assert asked[groups["test-front"].id].address_group_id == entry.address_group_id
+    ports = of(made, Port)
+    assert ports["test-vm0/db"].security_group_ids == (groups["test-back"].id,)
+    assert ports["test-vm0/web"].security_group_ids == (security_group_id("default"),)
+
+
+def test_a_file_may_change_and_go_while_a_copy_is_there(objects: list[AnyResource]) -> None:
+    stored = snapshot(objects)
+    made = clone(stored, originals(stored, ["web", "db"]), "test", {})
+    own = [item for item in objects if item.origin == PROJECT_ORIGIN]
+    gone = plan(snapshot([*objects, *made]), own, objects[0].origin)
+    assert {item.id for item in gone.delete} == {i.id for i in objects} - {i.id for i in own}
+
+
+def test_who_has_what_a_copy_has_is_told(objects: list[AnyResource]) -> None:
+    made = clone(snapshot(objects), originals(snapshot(objects), ["lone"]), "test", {})
+    with pytest.raises(
+        ConflictError,
+        match="network test-lone: belongs to the clone test already; rename it here, or take "
+        "that one away with: heddle clone --remove test",
+    ):
+        plan(snapshot([*objects, *made]), [made[0].model_copy(update={"origin": "/b"})], "/b")
 
 
 def test_a_copy_of_a_copy(objects: list[AnyResource]) -> None:
