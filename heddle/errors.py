@@ -64,3 +64,10 @@ class HypervisorError(OperationError):
 
 class AgentError(OperationError):
     """The agent does not run or does not answer."""
+
+
+def printable(text: str) -> str:
+    """The text on one line, with what a terminal would act upon as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 
+from heddle.errors import printable
+
 _WORD = 200  # characters that a path or a name may have; longer words are cut
 _WORD_KEPT = 80
 _LINE = 1500
@@ -15,8 +17,8 @@ _LONG_WORD = re.compile(rf"\S{{{_WORD},}}")
 
 
 def brief(line: str) -> str:
-    """The line with long words and what makes it far too long cut, and said to be."""
-    line = _LONG_WORD.sub(_cut, line)
+    """The line, printable, with long words and what makes it far too long cut, and said to be."""
+    line = _LONG_WORD.sub(_cut, printable(line))
     if len(line) <= _LINE:
         return line
     left_out = len(line) - _BEGINNING - _END

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn, Protocol, cast
@@ -70,9 +71,11 @@ Exit codes: 0 done, 1 it failed, 2 the request was wrong.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the console script's entry point."""
+    """Run one command."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see entry.py
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         code = _dispatch(words)
         sys.stdout.flush()
         return code

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from heddle.errors import OperationError
+
+# As Debian sets it for sudo.
+_SUDO_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
 def describe(parser: argparse.ArgumentParser, text: str, *examples: tuple[str, str]) -> None:
@@ -68,4 +72,9 @@ def become(argv: list[str], package: str) -> NoReturn:
 
 
 def _invocation() -> str:
-    return " ".join(["heddle", *sys.argv[1:]])
+    """This command, with the path of the program where sudo would not find it by name."""
+    from shlex import join
+
+    program = Path(sys.argv[0])
+    is_found = program.name != "heddle" or str(program.parent) in _SUDO_PATH
+    return join(["heddle" if is_found else str(program), *sys.argv[1:]])

@@ -143,11 +143,12 @@ def _agent_line(fact: Item) -> str:
 
 
 def _overview(view: View) -> str:
-    if not view.objects:
-        return "nothing is wanted on this host; `heddle up FILE` begins"
     kinds = ("host", "network", "router", "machine")
     parts = [_table(view, kind) for kind in kinds if view.of_kind(kind)]
-    lines = [_agent_line(_agent_fact(view)), *path_lines(view), *_flow_lines(view)]
+    agent = _agent_fact(view)
+    if not parts and agent["state"] == "stopped":
+        return "nothing is wanted on this host; `heddle up FILE` begins"
+    lines = [_agent_line(agent), *path_lines(view), *_flow_lines(view)]
     return "\n\n".join([*parts, "\n".join(lines)])
 
 
@@ -229,7 +230,7 @@ def _details(item: Item, indent: str = "") -> str:
 
 def _flat(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_flat(part)}" for name, part in value.items())
+        return ", ".join(f"{name} {_flat(part)}" for name, part in value.items()) or "-"
     if isinstance(value, list):
         return " ".join(map(_flat, value)) or "-"
-    return "-" if value in (None, "", {}) else str(value)
+    return "-" if value in (None, "") else str(value)

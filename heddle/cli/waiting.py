@@ -125,9 +125,13 @@ def gone(revision: int, objects: Iterable[tuple[str, str]], hosts: Iterable[str]
 
     def missing(facts: Facts, look: int) -> str:
         left = sum(key in facts for key in keys)
-        return is_applied(facts, look) or (f"{left} of {len(keys)} still there" if left else "")
+        return is_applied(facts, look) or (_left(left, len(keys)) if left else "")
 
     return missing
+
+
+def _left(left: int, count: int) -> str:
+    return f"{left} of {count} machines and ports still there"
 
 
 def _take(facts: Facts, changes: list[Any]) -> None:

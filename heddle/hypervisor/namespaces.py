@@ -45,7 +45,16 @@ def command_in_container(name: str, argv: Sequence[str]) -> list[str]:
     if not (_NAMESPACES / namespace).exists():
         raise HypervisorError(f"machine {name} does not run: heddle show machine {name} tells why")
     # Through a shell for its exit code 127, which `ip netns exec` does not give.
-    return ["ip", "netns", "exec", namespace, "sh", "-c", 'exec "$@"', "sh", *argv]
+    return [*_entering(namespace), "sh", "-c", 'exec "$@"', "sh", *argv]
+
+
+def _entering(namespace: str) -> list[str]:
+    """`ip netns exec` makes mounts of its own below `/`, and gives up where `/` is none, as
+    in a chroot: there a container has the name servers of its host."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    if any(line.split()[4] == "/" for line in mounts):
+        return ["ip", "netns", "exec", namespace]
+    return ["nsenter", f"--net={_NAMESPACES / namespace}", "--"]
 
 
 def shell_command(name: str) -> list[str]:

@@ -32,6 +32,7 @@ _NEVER_A_SOURCE = (
     ip_network("::1/128"),  # RFC 4291 2.5.3
     ip_network("ff00::/8"),  # RFC 4291 2.7
 )
+_BROADCAST = IPv4Address("255.255.255.255")
 _MAPPED = IPv6Network("::ffff:0:0/96")
 
 # Ranges that mean something else than a network of guests (RFC 6890).
@@ -40,11 +41,16 @@ _NOT_FOR_SUBNETS = {
     ip_network("127.0.0.0/8"): "loopback (RFC 1122)",
     ip_network("169.254.0.0/16"): "link-local (RFC 3927), which is never routed",
     ip_network("224.0.0.0/4"): "multicast (RFC 5771)",
-    ip_network("240.0.0.0/4"): "reserved (RFC 1112)",
+    ip_network("240.0.0.0/4"): "future use (RFC 1112)",
     ip_network("::/96"): "loopback and IPv4-compatible (RFC 4291)",
     ip_network("::ffff:0:0/96"): "IPv4-mapped (RFC 4291)",
     ip_network("fe80::/10"): "link-local (RFC 4291), which is never routed",
     ip_network("ff00::/8"): "multicast (RFC 4291)",
+}
+_NOT_ROUTED = {  # as is_routable of bpf/stages/route.h has it
+    prefix: meaning
+    for prefix, meaning in _NOT_FOR_SUBNETS.items()
+    if prefix not in (ip_network("240.0.0.0/4"), ip_network("::/96"))
 }
 
 
@@ -71,8 +77,13 @@ def parse_prefix(value: object) -> Prefix:
     text = _text(value, "172.17.17.0/24")
     if "/" not in text:
         raise ValueError(f'"{text}" lacks a prefix length; write one such as 172.17.17.0/24')
+    if "%" in text:
+        zone = text[text.index("%") : text.index("/")]
+        raise ValueError(f'"{text}" has a zone; leave out "{zone}"')
     try:
-        return ip_network(text)
+        prefix = ip_network(text)
+        if text.endswith(f"/{prefix.prefixlen}"):
+            return prefix
     except ValueError:
         pass
     try:
@@ -81,7 +92,8 @@ def parse_prefix(value: object) -> Prefix:
         raise ValueError(
             f'"{text}" is no prefix; write one such as 172.17.17.0/24 or "fd00:17::/64"'
         ) from None
-    raise ValueError(f'"{text}" has bits beyond its prefix length; did you mean "{meant}"?')
+    wrong = "bits beyond its prefix length" if text.endswith(f"/{meant.prefixlen}") else "a mask"
+    raise ValueError(f'"{text}" has {wrong}; did you mean "{meant}"?')
 
 
 def parse_prefix_or_address(value: object) -> Prefix:
@@ -101,6 +113,14 @@ def parse_prefix_or_address(value: object) -> Prefix:
         # RFC 4291 2.5.5.2: no packet carries it.
         raise ValueError(f'"{value}" is an IPv4 address in IPv6 form; write it as IPv4')
     return prefix
+
+
+def parse_server(value: object) -> Address:
+    """An address that packets can be sent to, of one machine."""
+    address = parse_address(value)
+    if address.is_unspecified or address.is_multicast or address == _BROADCAST:
+        raise ValueError(f'"{address}" is no address of a server; write one such as 172.17.17.2')
+    return address
 
 
 def parse_ordinary_prefix(value: object) -> Prefix:
@@ -163,6 +183,15 @@ def unusable_meaning(prefix: Prefix, address: Address) -> str | None:
         return "the network address" if prefix.version == 4 else "the subnet-router anycast address"
     if prefix.version == 4 and address == prefix.broadcast_address:
         return "the broadcast address"
+    return None
+
+
+def unrouted_meaning(prefix: Prefix) -> str | None:
+    """Why no router passes on what is sent to a prefix, if so."""
+    for special, meaning in _NOT_ROUTED.items():
+        # Networks of two versions can't be compared.
+        if special.version == prefix.version and prefix.subnet_of(special):  # type: ignore[arg-type]
+            return meaning
     return None
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 
-from heddle.intent.addresses import Address, Prefix, unusable_meaning, usable_range
+from heddle.intent.addresses import (
+    Address,
+    Prefix,
+    unrouted_meaning,
+    unusable_meaning,
+    usable_range,
+)
 from heddle.intent.check_context import Context
 from heddle.intent.problems import KeyPath
 from heddle.intent.schema import JoinSpec, NetworkSpec, RouterSpec, RouteSpec, SubnetSpec
@@ -136,13 +142,21 @@ def _check_routes(context: Context, router: RouterSpec, reach: _Reach, path: Key
 def _route_problem(route: RouteSpec, reach: _Reach) -> str | None:
     if route.to in reach.connected:
         return "the router joins this subnet itself; remove the route"
-    if route.via is None:
-        return None
+    if route.via is not None:
+        return _hop_problem(route, route.via, reach)
+    if "blackhole" in route.model_fields_set and not route.blackhole:
+        return "has no next hop, and is no blackhole; give it via, or blackhole: true"
+    return None
+
+
+def _hop_problem(route: RouteSpec, via: Address, reach: _Reach) -> str | None:
     if route.blackhole:
         return "has both via and blackhole; keep one"
-    if route.via.version != route.to.version:
-        return f"{route.via} is of another address family; use an IPv{route.to.version} next hop"
-    return _next_hop_problem(route.via, reach)
+    if meaning := unrouted_meaning(route.to):
+        return f"holds addresses for {meaning}; remove the route"
+    if via.version != route.to.version:
+        return f"{via} is of another address family; use an IPv{route.to.version} next hop"
+    return _next_hop_problem(via, reach)
 
 
 def _next_hop_problem(via: Address, reach: _Reach) -> str | None:

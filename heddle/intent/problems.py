@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from heddle.errors import TopologyError
+from heddle.errors import TopologyError, printable
 
 KeyPath = tuple[str | int, ...]
 """Where a value stands in the file: keys and list indexes from the root."""
@@ -43,7 +43,7 @@ class SourceMap:
 
     def message(self, path: KeyPath, what: str, line: int | None = None) -> str:
         """``file:line: object: what``."""
-        label = describe_path(path)
+        label, what = printable(describe_path(path)), printable(what)
         place = f"{self.file}:{line or self.line(path)}: "
         return f"{place}{label}: {what}" if label else f"{place}{what}"
 

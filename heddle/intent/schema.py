@@ -23,6 +23,7 @@ from heddle.intent.schema_base import (
     AddressText,
     MacText,
     PrefixText,
+    Servers,
     Spec,
     SubnetPrefixText,
     as_list,
@@ -116,7 +117,7 @@ class SubnetSpec(Spec):
         "NIC names an address, else `dhcpv6-stateful`.",
         examples=["dhcpv6-stateful"],
     )
-    dns: Annotated[Addresses, Field(max_length=DNS_MAX)] | None = Field(
+    dns: Annotated[Servers, Field(max_length=DNS_MAX)] | None = Field(
         default=None,
         description="DNS servers, of the subnet's address family. Default: the network's.",
         examples=["172.17.17.1"],
@@ -179,7 +180,7 @@ class NetworkSpec(Spec):
         f"Default: {MTU}, or {MTU_OVER_IPV6} over an IPv6 underlay.",
         examples=["1450"],
     )
-    dns: Annotated[Addresses, Field(max_length=2 * DNS_MAX)] = Field(
+    dns: Annotated[Servers, Field(max_length=2 * DNS_MAX)] = Field(
         default=[],
         description=f"DNS servers for the subnets of their family, at most {DNS_MAX} each.",
         examples=["[192.168.0.1]"],

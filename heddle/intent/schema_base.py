@@ -15,6 +15,7 @@ from heddle.intent.addresses import (
     parse_ordinary_prefix,
     parse_prefix,
     parse_prefix_or_address,
+    parse_server,
     parse_subnet,
 )
 
@@ -48,6 +49,9 @@ OrdinaryPrefixText = Annotated[Prefix, PlainValidator(parse_ordinary_prefix)]
 SubnetPrefixText = Annotated[Prefix, PlainValidator(parse_subnet)]
 MacText = Annotated[str, PlainValidator(parse_mac)]
 Addresses = Annotated[list[AddressText], BeforeValidator(as_list)]
+Servers = Annotated[
+    list[Annotated[Address, PlainValidator(parse_server)]], BeforeValidator(as_list)
+]
 
 
 class Spec(BaseModel):

@@ -22,6 +22,7 @@ from heddle.intent.problems import KeyPath, Problems, SourceMap
 # Aliases of aliases can make a small file huge. Without them there are fewer
 # values than characters.
 VALUES_MAX = 500_000
+_MERGE = "<<"
 
 _NULL, _BOOL, _INT, _FLOAT, _TEXT = (
     f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str")
@@ -144,6 +145,10 @@ class _Converter:
                 self._problems.add(path, what, line=line)
                 continue
             key = key_node.value
+            if key == _MERGE:
+                what = 'merging with "<<" is not part of YAML 1.2; write the keys out'
+                self._problems.add(path, what, line=line)
+                continue
             if key in first_lines:
                 self._repeated(path, key, line, first_lines[key])
                 continue

@@ -187,6 +187,28 @@ def test_exec_ends_as_its_command_does(routed_lab: Lab) -> None:
     assert routed_lab.heddle("exec", "c0", "--", "no-such-command", check=False).returncode == 127
 
 
+_IN_A_CHROOT = """
+mount -t tmpfs none /mnt
+mkdir /mnt/root
+for found in /*; do
+    if [ -L "$found" ]; then
+        cp -d "$found" /mnt/root
+    elif [ -d "$found" ] && [ "$found" != /mnt ]; then
+        mkdir "/mnt/root$found"
+        mount --rbind "$found" "/mnt/root$found"
+    fi
+done
+exec chroot /mnt/root "$@"
+"""
+
+
+def test_exec_works_in_a_chroot(routed_lab: Lab) -> None:
+    """Where no mount is at `/`, which `ip netns exec` would want."""
+    heddle = (sys.executable, "-m", "heddle.cli.main", "exec", "c0", "--", "ip", "-br", "address")
+    done = routed_lab.run("unshare", "--mount", "sh", "-ec", _IN_A_CHROOT, "sh", *heddle)
+    assert "10.1.0.10/24" in done.stdout
+
+
 @pytest.mark.parametrize("options", [(), ("--ipv6",), ("--tcp", "80"), ("--udp", "53")])
 def test_trace_tells_the_way(routed_lab: Lab, options: tuple[str, ...]) -> None:
     report = json.loads(routed_lab.heddle("trace", "c0", "c1", *options, "--json").stdout)

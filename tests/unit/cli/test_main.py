@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -170,6 +171,31 @@ def test_without_root_it_says_so(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert main(words) == 1
     assert re.fullmatch(r"heddle: .* needs root: try `sudo heddle .*`\n", capsys.readouterr().err)
+
+
+def test_what_sudo_would_not_find_has_its_path(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for program, said in (("/usr/bin/heddle", "heddle"), (".venv/bin/heddle", ".venv/bin/heddle")):
+        monkeypatch.setattr(sys, "argv", [program, "up", "my lab.yaml"])
+        assert main() == 1
+        assert f"try `sudo {said} up 'my lab.yaml'`" in capsys.readouterr().err
+
+
+def test_interrupted_while_it_loads_it_says_nothing() -> None:
+    """Once loaded, main says in words what happened."""
+    script = "import os, signal, heddle.cli.entry; os.kill(os.getpid(), signal.SIGINT)"
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+    script = """
+import os, signal, sys
+import heddle.cli.entry, heddle.cli.main
+heddle.cli.main._dispatch = lambda words: os.kill(os.getpid(), signal.SIGINT)
+sys.exit(heddle.cli.entry.run())
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
+    assert (done.returncode, done.stderr) == (130, b"\nheddle: interrupted\n")
 
 
 @pytest.mark.parametrize("name", READ_COMMANDS)

@@ -80,5 +80,5 @@ def test_in_state() -> None:
 
 def test_gone() -> None:
     missing = gone(7, [("machine", "m1"), ("port", "p1")])
-    assert missing(facts(machine_m1=READY), LOOK) == "1 of 2 still there"
+    assert missing(facts(machine_m1=READY), LOOK) == "1 of 2 machines and ports still there"
     assert missing(facts(), LOOK) == ""

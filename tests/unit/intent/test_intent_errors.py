@@ -56,6 +56,56 @@ CASES: list[tuple[str, str, list[str]]] = [
             'start the file with "version: 1"'
         ],
     ),
+    (
+        "a zone in a prefix",
+        "version: 1\nnetworks:\n  web: {cidr: 'fd00::%eth0/64'}\n",
+        ['3: network web, cidr: "fd00::%eth0/64" has a zone; leave out "%eth0"'],
+    ),
+    (
+        "a mask for a prefix length",
+        "version: 1\nnetworks:\n  web: {cidr: 10.0.0.0/0.0.0.255}\n",
+        ['3: network web, cidr: "10.0.0.0/0.0.0.255" has a mask; did you mean "10.0.0.0/24"?'],
+    ),
+    (
+        "name servers that are none",
+        "version: 1\nnetworks:\n"
+        "  web: {cidr: 10.0.0.0/24, dns: [224.0.0.1, 0.0.0.0, 255.255.255.255]}\n",
+        [
+            f'3: network web, dns: "{address}" is no address of a server; '
+            "write one such as 172.17.17.2"
+            for address in ("224.0.0.1", "0.0.0.0", "255.255.255.255")  # noqa: S104
+        ],
+    ),
+    (
+        "routes that can't be",
+        WEB + "routers:\n  r:\n    networks: [web]\n    routes:\n"
+        "      - {to: 239.0.0.0/8, via: 10.0.0.9}\n"
+        "      - {to: 10.9.0.0/16, blackhole: false}\n",
+        [
+            "8: router r, routes: route to 239.0.0.0/8: holds addresses for multicast (RFC 5771); "
+            "remove the route",
+            "9: router r, routes: route to 10.9.0.0/16: has no next hop, and is no blackhole; "
+            "give it via, or blackhole: true",
+        ],
+    ),
+    (
+        "merged keys",
+        "version: 1\nnetworks:\n  a: &a {cidr: 10.0.0.0/24}\n  b: {<<: *a}\n",
+        [
+            '4: network b: merging with "<<" is not part of YAML 1.2; write the keys out',
+            '4: network b: key "cidr" is missing; for example "cidr: 172.17.17.0/24"',
+        ],
+    ),
+    (
+        "control characters",
+        'version: 1\nnetworks:\n  "a\\nb": {cidr: "\\e[31m"}\n',
+        [
+            '3: network a\\nb, cidr: "\\x1b[31m" lacks a prefix length; '
+            "write one such as 172.17.17.0/24",
+            '3: network a\\nb: "a\\nb" is no usable name; use letters, digits, _, - and ., at most '
+            '63, the first no - or .: "a-b"',
+        ],
+    ),
     ("a list", "- a\n", ['1: is a list; start the file with "version: 1"']),
     ("text", "hello\n", ['1: is the text "hello"; start the file with "version: 1"']),
     (
