@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from heddle.compiler.state import HostDelta, PortRow, RaTemplateRow
 from heddle.datapath.frames import checksum
+from heddle.hypervisor.interfaces import is_deserted
 
 INTERVAL_SECONDS = (200.0, 600.0)  # MinRtrAdvInterval, MaxRtrAdvInterval
 PORTS_AT_ONCE = 64  # frames sent before other tasks get their turn
@@ -123,12 +124,14 @@ class DeviceSender:
         )
 
     def __call__(self, device: str, frame: bytes) -> None:
+        """To who is there: a guest that starts solicits, and what is sent to a device
+        that nobody holds would count as dropped."""
+        if is_deserted(device):
+            return
         try:
             self._socket.sendto(frame, (device, _ETH_P_NONE))
         except OSError:
-            # The link is gone or down, or its guest does not read: it will
-            # solicit when it is back, and the data plane answers that.
-            return
+            return  # the link is gone or down, or its guest does not read
 
     def close(self) -> None:
         self._socket.close()

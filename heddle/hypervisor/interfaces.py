@@ -26,7 +26,8 @@ def is_there(device: str) -> bool:
 
 
 def is_deserted(device: str) -> bool:
-    """Whether a TAP is up but has no carrier: no process holds it then."""
+    """Whether a device is up but has no carrier: no process holds the TAP, or the
+    container's end of the veth is down."""
     flags = _flags(device)
     return flags is not None and bool(flags & _IFF_UP) and not _has_carrier(device)
 

@@ -20,6 +20,7 @@ def test_the_first_network_works_as_told(lab: Lab) -> None:
     steps = "\n".join(command.replace("first.yaml", file) for command in commands)
     output = lab.run("bash", "-exc", f"cd {CHECKOUT}\n{steps}").stdout
     assert "3 packets transmitted, 3 received, 0% packet loss" in output
+    assert "no packet was dropped" in output  # not even while the machines start
     assert lab.leftovers() == []
 
 
