@@ -185,11 +185,12 @@ def test_what_sudo_would_not_find_has_its_path(
 
 def test_interrupted_while_it_loads_it_says_nothing() -> None:
     """Once loaded, main says in words what happened."""
-    script = "import os, signal, heddle.cli.entry; os.kill(os.getpid(), signal.SIGINT)"
+    # In the background a shell lets its children ignore Ctrl-C, and the tests with them.
+    begin = "import os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    script = f"{begin}import heddle.cli.entry; os.kill(os.getpid(), signal.SIGINT)"
     done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
-    script = """
-import os, signal, sys
+    script = f"""{begin}
 import heddle.cli.entry, heddle.cli.main
 heddle.cli.main._dispatch = lambda words: os.kill(os.getpid(), signal.SIGINT)
 sys.exit(heddle.cli.entry.run())
