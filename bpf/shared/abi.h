@@ -161,7 +161,7 @@ enum limits {
 	PAIRS_PORT_MAX = 1024,
 	LEARNED_HOST_MAX = 4096,
 	OPEN_SECONDS = 300, /* that they count without a word (IEEE 802.1D table 7-5) */
-	ROUTER_HOPS_MAX = 4,
+	ROUTER_HOPS_MAX = 16,
 	EVENT_CAPTURE_BYTES = 128,
 	GROUPS_MAX = 16, /* security groups of a port */
 	POLICY_PREFIXES_MAX = 132, /* 0 to 128, and padding */

@@ -139,6 +139,38 @@ def echo_requests(frames: list[Packet], target: str) -> list[Packet]:
     return found
 
 
+def test_many_routers_in_a_row(lab: Lab) -> None:
+    """Each of them costs a hop, and is seen as one."""
+    lab.heddle("up", lab.write(_row_of_routers(8)))
+    done = lab.exec("first", "ping", "-c", "1", "-W", "20", "10.8.0.2")
+    assert f" ttl={64 - 8} " in done.stdout
+    for hops in (1, 5, 8):
+        ping = ("ping", "-c", "1", "-W", "20", "-t", str(hops), "10.8.0.2")
+        done = lab.exec("first", *ping, check=False)
+        assert f"From 10.{hops - 1}.0.1 " in done.stdout
+
+
+def _row_of_routers(count: int) -> str:
+    """Router r0 joins networks n0 and n1, r1 n1 and n2: the last one of n1 is 10.1.0.1."""
+    lines = ["version: 1", "networks:"]
+    lines += [f"  n{i}: {{cidr: 10.{i}.0.0/24}}" for i in range(count + 1)]
+    lines += ["routers:"]
+    for i in range(count):
+        near = f"{{network: n{i}, address: 10.{i}.0.1}}"
+        far = f"{{network: n{i + 1}, address: 10.{i + 1}.0.{254 if i + 1 < count else 1}}}"
+        routes = f"{{to: 10.0.0.0/24, via: 10.{i}.0.254}}" if i else ""
+        if i + 1 < count:
+            onward = f"{{to: 10.{count}.0.0/24, via: 10.{i + 1}.0.1}}"
+            routes = f"{routes}, {onward}" if routes else onward
+        lines += [f"  r{i}: {{networks: [{near}, {far}], routes: [{routes}]}}"]
+    lines += ["machines:"]
+    lines += ["  first: {kind: container, nics: [{network: n0, address: 10.0.0.2}]}"]
+    lines += [
+        f"  last: {{kind: container, nics: [{{network: n{count}, address: 10.{count}.0.2}}]}}"
+    ]
+    return "\n".join(lines)
+
+
 @contextmanager
 def tcp_stream(lab: Lab) -> Iterator[None]:
     """TCP from c0 to c1 during the block; all of it must have arrived then."""

@@ -24,7 +24,7 @@ from reference.topology import (
 )
 from reference.way import Nowhere, Serve, ToPort, Wanted, Way
 
-ROUTER_HOPS_MAX = 4
+ROUTER_HOPS_MAX = 16
 NET_UNREACHABLE, HOST_UNREACHABLE = 0, 1  # RFC 792
 NO_ROUTE, ADDRESS_UNREACHABLE = 0, 3  # RFC 4443 3.1
 _THIS_NETWORK = IPv4Network("0.0.0.0/8")
