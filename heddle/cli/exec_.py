@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     require_root("heddle exec")
-    machine = find_machine(arguments.machine)
+    machine = find_machine(arguments.machine, here=True)
     if machine.machine_kind == "container":
         from heddle.hypervisor.namespaces import command_in_container
 

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     frame = _frame(way, arguments)
     datapath = Datapath.open(host_name())
     try:
-        result = trace(datapath, frame, _ifindex(way))
+        result = trace(datapath, frame, _ifindex(view, way))
     finally:
         datapath.close()
     report = _report(view, way, result)
@@ -101,10 +101,15 @@ def _payload_bytes(size: int, source: str) -> int:
     return size - headers
 
 
-def _ifindex(way: Way) -> int:
+def _ifindex(view: View, way: Way) -> int:
     try:
         return socket.if_nametoindex(way.port.device)
     except OSError as error:
+        host = view.find("port", way.port.port_id)["host"]
+        if host != host_name():
+            raise RequestError(
+                f"port {way.port.label} is on host {host}: run `heddle trace` there"
+            ) from error
         raise OperationError(
             f"port {way.port.label}: its device {way.port.device} does not exist; "
             "`heddle show port` says why"

@@ -129,11 +129,16 @@ _ACTIONS = {
 }
 
 
+# These ask libvirt, which knows the machines of its host alone; all others want something
+# of the store.
+_AT_LIBVIRT = ("destroy", "reboot", "console")
+
+
 def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "list":
         return _list(as_json=arguments.json)
     require_root(f"heddle vm {arguments.action}")
-    machine = find_machine(arguments.name, only_vm=True)
+    machine = find_machine(arguments.name, only_vm=True, here=arguments.action in _AT_LIBVIRT)
     actions: dict[str, Callable[[], None]] = {
         "start": lambda: _start(machine, arguments.timeout),
         "shutdown": lambda: _shutdown(machine, arguments.timeout),

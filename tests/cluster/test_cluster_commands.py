@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -36,6 +37,10 @@ def test_up_and_down_on_one_host_wait_for_the_others(lab: Running, file: str) ->
     rows = [line.split() for line in said.splitlines() if line.startswith("c")]
     assert [(row[0], row[-1]) for row in rows] == [("c1:0", "active"), ("c2:0", "active")]
     assert lab.pings("h1/c1", "172.17.17.3")
+    for command in (["exec", "c2", "--", "true"], ["trace", "c2", "c1"]):
+        done = lab.host("h1", "heddle", *command, check=False)
+        assert done.returncode == 2
+        assert re.search(r"c2(:0)? is on host h2: run .* there\n$", done.stderr), done.stderr
     lab.host("h1", "heddle", "down", file)
     _nothing_is_left(lab)
 
