@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from heddle.applier.kernel import Aspect, LinkFact, LinkFix, Peer
 from heddle.applier.shaping import Allowance, allowance_to_vm
-from heddle.compiler.state import Link
+from heddle.compiler.state import Link, RowKey
 
 
 @dataclass(slots=True)
@@ -41,6 +41,24 @@ class RowPlan:
             self.new[key] = value
         elif actual != value:
             self.changed[key] = value
+
+
+@dataclass(slots=True)
+class TablePlan(RowPlan):
+    """A plan that remembers which wanted row a key belongs to."""
+
+    origin: dict[bytes, RowKey] = field(default_factory=dict)
+
+    def take_out(self, is_taken: Callable[[bytes], bool]) -> TablePlan:
+        """The part that is about such keys, which the plan has no more."""
+        part = TablePlan(
+            {key: self.new.pop(key) for key in filter(is_taken, list(self.new))},
+            {key: self.changed.pop(key) for key in filter(is_taken, list(self.changed))},
+            [key for key in self.removed if is_taken(key)],
+            self.origin,
+        )
+        self.removed = [key for key in self.removed if not is_taken(key)]
+        return part
 
 
 def diff_links(

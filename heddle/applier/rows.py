@@ -4,11 +4,11 @@ the other in an order that never shows a packet a dangling reference."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 
 from heddle.applier.describe import describe, describe_key, owner
-from heddle.applier.diff import RowPlan, diff_table
+from heddle.applier.diff import TablePlan, diff_table
 from heddle.applier.kernel import Kernel
+from heddle.applier.order import Moves, has_rules, moves_between, steps
 from heddle.applier.packer import MissingLinkError, RowPacker
 from heddle.applier.report import Report, Verb
 from heddle.applier.slots import CounterSlots
@@ -20,13 +20,6 @@ from heddle.errors import KernelError
 _DEVICE_TABLES = frozenset(
     {"this_host", "addresses", "macs", "source_prefixes", "ports", "tunnel_networks"}
 )
-
-
-@dataclass(slots=True)
-class TablePlan(RowPlan):
-    """A plan that remembers which wanted row a key belongs to."""
-
-    origin: dict[bytes, RowKey] = field(default_factory=dict)
 
 
 class Rows:
@@ -179,17 +172,29 @@ class Rows:
     # ---- doing it --------------------------------------------------------
 
     def write(self, plans: Mapping[str, TablePlan], report: Report) -> None:
-        """New rows, then changed ones, then removals: a flooding ring never
-        leads to a port that is gone, nor a packet to what is not there yet."""
+        """In the order that ``order.py`` gives."""
         for table in plans:
             self._stray_failures.pop(table, None)
         self._clear_counters(report)
-        for table, plan in plans.items():
-            self._put("+", table, plan.new, plan, report)
-        for table, plan in plans.items():
-            self._put("~", table, plan.changed, plan, report)
-        for table, plan in reversed(list(plans.items())):
-            self._remove(table, plan, report)
+        for verb, table, plan in steps(plans, self._moves(plans), self._group_of):
+            if verb == "-":
+                self._remove(table, plan, report)
+            else:
+                self._put(verb, table, plan.new if verb == "+" else plan.changed, plan, report)
+
+    def _moves(self, plans: Mapping[str, TablePlan]) -> Moves:
+        """Of ports between security groups, when rules change as well."""
+        if "ports" not in plans or not has_rules(plans):
+            return Moves()
+        unpack, held = self._packer.unpack_value, self._held["ports"]
+        changed = plans["ports"].changed.items()
+        return moves_between(
+            (unpack("ports", held[key]), unpack("ports", value)) for key, value in changed
+        )
+
+    def _group_of(self, table: str, key: bytes) -> int:
+        group: int = self._kernel.abi.table_types(table)[0].unpack(key)["group"]
+        return group
 
     def slot_of(self, device: str) -> int:
         """A device's counter slot. KernelError when there are no more."""
