@@ -23,6 +23,10 @@ _MACHINE_TYPE = "pc-q35-7.2"
 _CPU_MODELS = {"kvm": "Westmere", "qemu": "qemu64"}  # Westmere: every x86 server since 2010
 _FIXED_SLOTS = 3  # disk, serial channels, random numbers
 _SPARE_SLOTS = 8  # for NICs that are plugged into a running machine
+_QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
+_ODD_MEMORY = "odd.ram"  # QEMU's name of the memory of a machine that is emulated
+_LIBVIRT_UNIT_KIB = 1024  # to which libvirt rounds memory up
+_ODD_KIB = 8  # the least that QEMU takes
 # The second half spares an emulated CPU work: tests of ciphers, zeroing of memory
 # and services of PCIe ports (plugging goes by ACPI).
 _TINY_COMMAND_LINE = (
@@ -31,6 +35,7 @@ _TINY_COMMAND_LINE = (
 )
 
 ET.register_namespace("heddle", MARK_NAMESPACE)
+ET.register_namespace("qemu", _QEMU_NAMESPACE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +66,14 @@ class Mark(NamedTuple):
 
 
 def domain_xml(spec: MachineSpec, boot: Boot, placement: Placement) -> str:
-    """The persistent definition of ``spec``. Memory is rounded up to whole KiB."""
+    """The persistent definition of ``spec``. Memory is rounded up to whole KiB, by libvirt
+    to whole MiB."""
     domain = ET.Element("domain", type=placement.accelerator)
     _text(domain, "name", spec.name)
     _text(domain, "uuid", spec.id)
     mark = _add_mark(domain, spec, placement)
-    _text(domain, "memory", str(-(-spec.memory // 1024)), unit="KiB")
+    kib = -(-spec.memory // 1024)
+    _text(domain, "memory", str(kib), unit="KiB")
     _text(domain, "vcpu", str(spec.cpus))
     _add_boot(domain, spec, boot)
     features = ET.SubElement(domain, "features")
@@ -76,6 +83,8 @@ def domain_xml(spec: MachineSpec, boot: Boot, placement: Placement) -> str:
     _text(cpu, "model", _CPU_MODELS[placement.accelerator])
     _text(domain, "on_crash", "destroy")
     _add_devices(domain, spec, boot, placement)
+    if placement.accelerator == "qemu":
+        _add_odd_memory(domain, kib)
     mark.set("digest", hashlib.sha256(ET.tostring(domain)).hexdigest())
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode")
@@ -168,6 +177,23 @@ def _add_boot(domain: ET.Element, spec: MachineSpec, boot: Boot) -> None:
         _text(os, "cmdline", f"{_TINY_COMMAND_LINE} heddle.name={spec.name}")
     else:
         ET.SubElement(os, "boot", dev="hd")
+
+
+def _add_odd_memory(domain: ET.Element, kib: int) -> None:
+    """Memory that is no multiple of 64 pages, which libvirt has no word for.
+
+    What an emulated CPU writes while it moves is lost, and its guest crashes sooner or
+    later, where QEMU before 9.0 looks for changed pages 64 at a time: it clears their
+    bits and lets the CPU go on writing past them (mended there by "physmem: Fix migration
+    dirty bitmap coherency with TCG memory access"). One by one it looks at them rightly,
+    and does so in memory of such a size.
+    """
+    size = -(-kib // _LIBVIRT_UNIT_KIB) * _LIBVIRT_UNIT_KIB + _ODD_KIB
+    words = ["-object", f"memory-backend-ram,id={_ODD_MEMORY},size={size}K"]
+    words += ["-machine", f"memory-backend={_ODD_MEMORY}", "-m", f"{size}K"]
+    command_line = ET.SubElement(domain, f"{{{_QEMU_NAMESPACE}}}commandline")
+    for word in words:
+        ET.SubElement(command_line, f"{{{_QEMU_NAMESPACE}}}arg", value=word)
 
 
 def _add_devices(domain: ET.Element, spec: MachineSpec, boot: Boot, placement: Placement) -> None:

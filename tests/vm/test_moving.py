@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 import uuid
 from collections.abc import Iterator
@@ -15,10 +16,12 @@ from two_hosts import TRANSPORT, LinkedHost, nic, two_hosts
 from heddle.compiler.state import MachineSpec
 from heddle.errors import HypervisorError
 from heddle.hypervisor import moving
+from heddle.hypervisor.accelerator import accelerator
 from heddle.hypervisor.moving import Goal, Turn, Whereabouts
 
 pytestmark = pytest.mark.timeout(900)
 MEMORY = 128 << 20
+_MEMORY_SIZE = '{"execute": "query-memory-size-summary"}'
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,6 +69,17 @@ def settle(to: LinkedHost, away: LinkedHost, spec: MachineSpec) -> None:
         away.step()
     with to.entered():
         to.until_ready(spec)
+
+
+def test_no_write_is_lost_for_the_size_of_its_memory(
+    hosts: tuple[LinkedHost, LinkedHost], guest: MachineSpec
+) -> None:
+    """An emulated guest's memory has a size in which QEMU sees what moves meanwhile."""
+    with hosts[0].entered():
+        told = hosts[0].virsh("qemu-monitor-command", guest.name, _MEMORY_SIZE)
+    size = json.loads(told)["return"]["base-memory"]
+    assert MEMORY < size < MEMORY + (1 << 20)
+    assert accelerator() == "kvm" or size % (256 << 10)
 
 
 def test_there_and_back(hosts: tuple[LinkedHost, LinkedHost], guest: MachineSpec) -> None:
