@@ -102,6 +102,7 @@ def aspects(link: Link, fact: LinkFact) -> frozenset[Aspect]:
         Aspect.NAME: fact.name != link.name,
         Aspect.ALIAS: fact.alias != link.alias,
         Aspect.MTU: fact.mtu != link.mtu,
+        Aspect.QUEUE: fact.queue != link.queue,
         Aspect.FILTER: not fact.filtered,
         Aspect.TO_VM: fact.to_vm != limit(link),
         Aspect.SILENCE: not fact.silent,
@@ -125,6 +126,7 @@ def presumed(link: Link, index: int) -> LinkFact:
         filtered=True,
         peer=peer,
         to_vm=limit(link),
+        queue=link.queue,
     )
 
 

@@ -24,7 +24,7 @@ from heddle.applier.kernel import (
     TunnelFact,
 )
 from heddle.applier.shaping import Allowance
-from heddle.compiler.state import TABLE_ORDER, Link, Tunnel
+from heddle.compiler.state import QUEUE, TABLE_ORDER, Link, Tunnel
 from heddle.datapath.codec import Codec, Row
 from heddle.errors import KernelError
 
@@ -88,6 +88,7 @@ class FakeLink:
     peer: Peer | None = None
     to_vm: Allowance | None = None
     silent: bool = True
+    queue: int = QUEUE
 
 
 @dataclass
@@ -276,6 +277,8 @@ class FakeKernel:
             link.to_vm = limit(wanted)
         elif aspect is Aspect.SILENCE:
             link.silent = True
+        elif aspect is Aspect.QUEUE:
+            link.queue = wanted.queue
         else:
             link.up = True
 
@@ -433,4 +436,5 @@ def _fact(link: FakeLink) -> LinkFact:
         peer=link.peer,
         to_vm=link.to_vm,
         silent=link.silent,
+        queue=link.queue,
     )

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from heddle.applier.shaping import Allowance
-from heddle.compiler.state import Link, Tunnel
+from heddle.compiler.state import QUEUE, Link, Tunnel
 from heddle.datapath.codec import Codec
 
 
@@ -29,7 +29,8 @@ class Peer(NamedTuple):
 class LinkFact(NamedTuple):
     """A link that bears our mark, as it is. ``filtered``: our program is at its
     ingress. ``peer`` is None for a TAP, and where it was not asked for. ``to_vm``
-    is its limit of bandwidth. ``silent``: the host's own IPv6 is off there."""
+    is its limit of bandwidth, ``queue`` how many frames may wait. ``silent``: the
+    host's own IPv6 is off there."""
 
     ifindex: int
     name: str
@@ -42,6 +43,7 @@ class LinkFact(NamedTuple):
     peer: Peer | None = None
     to_vm: Allowance | None = None
     silent: bool = True
+    queue: int = QUEUE
 
 
 class Aspect(Enum):
@@ -50,6 +52,7 @@ class Aspect(Enum):
     NAME = "name"
     ALIAS = "alias"
     MTU = "mtu"
+    QUEUE = "queue"
     FILTER = "filter"
     TO_VM = "bandwidth"  # what limits it of what the VM is sent
     SILENCE = "IPv6 off"

@@ -29,6 +29,7 @@ _RTM_GETNSID = 90
 _IFLA_ADDRESS = 1
 _IFLA_IFNAME = 3
 _IFLA_MTU = 4
+_IFLA_TXQLEN = 13
 _IFLA_LINK = 5
 _IFLA_QDISC = 6
 _IFLA_MASTER = 10
@@ -82,7 +83,8 @@ class LinkInfo(NamedTuple):
     of the namespace that it is in; of a link stacked on another ``peer`` is that
     one. ``qdisc`` is the kind of what queues in front of it, ``master`` the
     ifindex of the bridge, bond or VRF that it is a port of, 0: of none. ``has_ipv6``:
-    the host itself speaks IPv6 there, for which the MTU may be too small."""
+    the host itself speaks IPv6 there, for which the MTU may be too small. ``queue``: how
+    many frames may wait."""
 
     ifindex: int
     name: str
@@ -98,6 +100,7 @@ class LinkInfo(NamedTuple):
     qdisc: str
     master: int = 0
     has_ipv6: bool = False
+    queue: int = 0
 
 
 def has_frames(body: bytes) -> bool:
@@ -129,6 +132,7 @@ def parse(body: bytes) -> LinkInfo:
         qdisc=_string(found.get(_IFLA_QDISC)),
         master=_integer(found.get(_IFLA_MASTER)),
         has_ipv6=_has_ipv6(found.get(_IFLA_AF_SPEC, b"")),
+        queue=_integer(found.get(_IFLA_TXQLEN)),
     )
 
 
@@ -222,6 +226,7 @@ def change(
     name: str | None = None,
     alias: str | None = None,
     mtu: int | None = None,
+    queue: int | None = None,
     up: bool | None = None,
 ) -> Request:
     """Set what is given."""
@@ -232,6 +237,8 @@ def change(
         body += text(_IFLA_IFALIAS, alias)
     if mtu is not None:
         body += number(_IFLA_MTU, mtu)
+    if queue is not None:
+        body += number(_IFLA_TXQLEN, queue)
     return Request(RTM_SETLINK, 0, body)
 
 

@@ -190,6 +190,8 @@ class LinuxKernel:
             yield links.change(index, name=link.name, up=True)
         if Aspect.MTU in aspects:
             yield links.change(index, mtu=link.mtu)
+        if Aspect.QUEUE in aspects:
+            yield links.change(index, queue=link.queue)
         if aspects & {Aspect.ALIAS, Aspect.MTU}:  # a small MTU made IPv6 forget its settings
             yield links.adopt(index, link.alias, link.mtu)
         if Aspect.UP in aspects:
@@ -298,6 +300,7 @@ def _fact(
         filtered=filtered,
         peer=peer,
         to_vm=to_vm,
+        queue=info.queue,
         silent=not info.has_ipv6,
     )
 

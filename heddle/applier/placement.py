@@ -16,7 +16,7 @@ from heddle.applier.diff import (
 )
 from heddle.applier.kernel import Aspect, Kernel, LinkFact, LinkFix
 from heddle.applier.report import Report
-from heddle.compiler.state import Link
+from heddle.compiler.state import QUEUE, Link
 
 # Links that an audit looks at without being told to: the kernel's
 # notifications should have named every altered one.
@@ -197,8 +197,12 @@ class Links:
 
 
 def _up(link: Link, index: int) -> LinkFix:
-    limited = {Aspect.TO_VM} if link.shaping.to_vm else set()
-    return LinkFix(index, link, frozenset({Aspect.UP} | limited))
+    wanted = {Aspect.UP}
+    if link.shaping.to_vm:
+        wanted.add(Aspect.TO_VM)
+    if link.queue != QUEUE:
+        wanted.add(Aspect.QUEUE)
+    return LinkFix(index, link, frozenset(wanted))
 
 
 def _in_words(fix: LinkFix) -> str:

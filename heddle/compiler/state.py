@@ -312,6 +312,9 @@ class Shaping(NamedTuple):
 UNSHAPED = Shaping()
 
 
+QUEUE = 1000  # frames, as the kernel makes a TAP (DEFAULT_TX_QUEUE_LEN)
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """A link that heddle owns, with the from_vm program at its ingress."""
@@ -324,6 +327,7 @@ class Link:
     peer: str | None = None  # its name there, eth0, eth1, ...
     peer_mac: str | None = None
     shaping: Shaping = UNSHAPED
+    queue: int = QUEUE  # of a TAP: frames that wait there for the VM
 
     @property
     def is_veth(self) -> bool:

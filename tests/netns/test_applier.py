@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import random
 import secrets
@@ -22,7 +24,7 @@ from heddle.applier import links, namespaces, tap
 from heddle.applier.applier import Action
 from heddle.applier.netlink import Netlink
 from heddle.applier.notifications import Notifications
-from heddle.compiler.state import HostDelta, HostState
+from heddle.compiler.state import QUEUE, HostDelta, HostState
 from heddle.datapath.loader import FROM_VM, Datapath
 from heddle.intent.names import port_alias
 from heddle.paths import pin_dir
@@ -111,6 +113,35 @@ def test_any_mtu_of_a_network_is_set_and_changed(host: ApplierHost, mtu: int) ->
     host.start().synchronize(HostState())
     host.start().synchronize(after)
     host.assert_has(after)
+
+
+def test_a_link_may_hold_more_frames_for_a_while(host: ApplierHost, intent: Intent) -> None:
+    """Those that wait there when it shall hold fewer again stay."""
+    usual, device = intent.state("v1"), intent.device("v1")
+    longer = intent.state("v1")
+    longer.links[device] = dataclasses.replace(usual.links[device], queue=4 * QUEUE)
+    applier = host.start()
+    applier.synchronize(longer)
+    guest = tap.attach(device)
+    try:
+        eventually(lambda: host.links()[device]["operstate"] == "UP", "carrier")
+        assert fill(device) == 4 * QUEUE
+        assert not applier.apply(delta_between(longer, usual)).failures
+        assert host.links()[device]["txqlen"] == QUEUE
+        assert all(os.read(guest, 100) for _ in range(QUEUE))
+    finally:
+        os.close(guest)
+
+
+def fill(device: str) -> int:
+    """Send frames until there is no room for more; how many there was room for."""
+    count = 0
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+        sender.bind((device, 0))
+        with contextlib.suppress(OSError):  # ENOBUFS
+            while sender.send(b"\xff" * 60):
+                count += 1
+    return count
 
 
 # ---- changes and restarts ------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from heddle.compiler.state import (
+    QUEUE,
     UNSHAPED,
     AddressKey,
     CounterSlot,
@@ -39,6 +40,7 @@ class Plug(NamedTuple):
     container: bool = False
     multiqueue: bool = False
     mtu: int = 1450
+    queue: int = QUEUE
     routed: bool = False  # it may send from 10.9.0.0/16 as well
     shaping: Shaping = UNSHAPED
     owner: int = 0  # number of the container, where it is not that of the port
@@ -65,6 +67,7 @@ class Plug(NamedTuple):
                 self.mtu,
                 multiqueue=self.multiqueue,
                 shaping=self.shaping,
+                queue=self.queue,
             )
         return Link(
             self.device,

@@ -27,6 +27,7 @@ def assert_holds(kernel: FakeKernel, state: HostState) -> None:
             True,
         )
         assert (found.is_veth, found.multiqueue) == (link.is_veth, link.multiqueue)
+        assert found.queue == link.queue
         assert found.to_vm == limit(link)
         if found.peer is not None:
             assert tuple(found.peer) == (link.namespace, link.peer, link.peer_mac)

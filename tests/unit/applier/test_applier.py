@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from heddle.applier.applier import Action, Applier
 from heddle.applier.fake import Died, FakeKernel
 from heddle.compiler.state import (
+    QUEUE,
     TABLE_ORDER,
     Device,
     HostState,
@@ -49,6 +50,7 @@ PLUGS = st.builds(
     container=st.booleans(),
     multiqueue=st.booleans(),
     mtu=st.sampled_from([1280, 1450]),
+    queue=st.sampled_from([QUEUE, 4 * QUEUE]),
     routed=st.booleans(),
     shaping=st.sampled_from(SHAPINGS),
 ).map(lambda plug: plug._replace(multiqueue=plug.multiqueue and not plug.container))

@@ -69,6 +69,7 @@ def test_a_veth_is_not_replaced_for_a_peer_that_nobody_looked_at() -> None:
         (TAP_FACT._replace(name="x"), Aspect.NAME),
         (TAP_FACT._replace(alias="x"), Aspect.ALIAS),
         (TAP_FACT._replace(mtu=1), Aspect.MTU),
+        (TAP_FACT._replace(queue=1), Aspect.QUEUE),
         (TAP_FACT._replace(filtered=False), Aspect.FILTER),
         (TAP_FACT._replace(silent=False), Aspect.SILENCE),
     ],

@@ -26,6 +26,7 @@ from heddle.compiler.addresses import mac_bytes, mapped
 from heddle.compiler.cluster import SMALL
 from heddle.compiler.host import Compiler
 from heddle.compiler.state import (
+    QUEUE,
     AddressKey,
     Device,
     EndpointRow,
@@ -483,6 +484,25 @@ def test_a_port_on_its_way_is_a_port_of_both_hosts(
     assert state.links.keys() == {OWN_TAP}
     mac = mac_bytes(port(1, 2).mac)
     assert state.rows[RowKey("macs", MacKey(1, mac))] == EndpointRow(ENDPOINT_PORT, OWN_TAP)
+
+
+@pytest.mark.parametrize(
+    ("objects", "of", "is_longer"),
+    [
+        (moving(), "h1", False),
+        (moving(), "h2", True),
+        (moving(host="h2", migrating_to="", moved_from="h1"), "h2", True),
+        (moving(host="h2", migrating_to="", moved_from="h1"), "h1", False),
+        (moving(host="h2", migrating_to=""), "h2", False),
+    ],
+    ids=["source", "target", "target when it has moved", "source then", "when it has settled"],
+)
+def test_more_frames_wait_for_a_machine_that_comes(
+    objects: list[AnyResource], of: str, is_longer: bool
+) -> None:
+    """Until it has settled: an emulated one takes seconds to catch up."""
+    link = compiled(*objects, of=of).state.links[OWN_TAP]
+    assert (link.queue > QUEUE) == is_longer
 
 
 @pytest.mark.parametrize(
