@@ -16,9 +16,10 @@ from heddle.hypervisor.tiny import ensure_tiny_image
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The tiny guest, built by the machine that can reach the package mirror."""
+    """The tiny guest, built by the machine that can reach the package mirror, once for
+    all lanes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HEDDLE_ROOT", str(tmp_path_factory.mktemp("tiny")))
+        patch.setenv("HEDDLE_ROOT", str(tmp_path_factory.getbasetemp() / "tiny"))
         yield ensure_tiny_image().kernel.parent
 
 
