@@ -199,7 +199,7 @@ def crowds(view: View) -> list[str]:
     """Ports of which there is more to learn than can be known, and full tables."""
     if not view.learned:
         return []
-    full = [f"no more {what} can be known: the oldest make room" for what in view.learned.full]
+    full = [f"there is no room for more {what}: the oldest go" for what in view.learned.full]
     return full + [crowd for port in view.of_kind("port") if (crowd := _crowd_at(view, port))]
 
 

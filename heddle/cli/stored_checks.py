@@ -32,7 +32,7 @@ def stored_findings() -> list[Finding]:
     store, trouble = _store(etcd, is_root=is_root)
     view = _view(trouble) if is_root else AS_ROOT
     hook = _libvirt_hook(view, alone=etcd is None)
-    return [store, hook, _flow_table(view), _learned(view), _paths(view)]
+    return [store, hook, _flow_table(view), _room(view), _paths(view)]
 
 
 def _view(trouble: str) -> View | str:
@@ -110,9 +110,9 @@ def _flow_table(view: View | str) -> Finding:
     return Finding("flow table", State.OK, detail)
 
 
-def _learned(view: View | str) -> Finding:
-    """What packets tell of who is where."""
-    name = "learned addresses"
+def _room(view: View | str) -> Finding:
+    """Of what packets tell: who is where, and why they were dropped."""
+    name = "room in tables"
     if not isinstance(view, View):
         return Finding(name, State.UNKNOWN, view)
     found = crowds(view)
@@ -123,7 +123,7 @@ def _learned(view: View | str) -> Finding:
         )
         return Finding(name, State.HINT, "; ".join(found), remedy)
     ports = len(view.learned.guests) + len(view.learned.announced) if view.learned else 0
-    return Finding(name, State.OK, f"of {ports} ports")
+    return Finding(name, State.OK, f"addresses and guests of {ports} ports are known")
 
 
 def _paths(view: View | str) -> Finding:

@@ -5,21 +5,22 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
-from heddle.datapath.codec import Row
 from heddle.datapath.loader import Datapath
 
 _NS = 1_000_000_000
 # The kernel makes room in a table before its last rows are taken: it gives each CPU
 # some of them in advance (kernel/bpf/bpf_lru_list.c, LOCAL_FREE_TARGET).
 _FULL = 15 / 16
+# In which the oldest rows make room, and what they are.
 _TABLES = {
     "open_macs": "MACs behind ports without port security",
     "open_addresses": "addresses behind ports without port security",
     "learned_macs": "MACs of address pairs and foreign hosts",
     "learned_addresses": "addresses of address pairs and foreign hosts",
+    "drops": "counters of drops, by port and reason",
 }
 
 
@@ -57,11 +58,13 @@ class Learned(NamedTuple):
 
 
 def read_learned(datapath: Datapath) -> Learned:
-    tables = {name: list(_rows(datapath, name)) for name in _TABLES}
-    macs, addresses = (_fresh(datapath, tables[name]) for name in ("open_macs", "open_addresses"))
+    tables = {name: list(datapath.table(name).items()) for name in _TABLES}
+    macs, addresses, announced = (
+        _by_port(datapath, name, tables[name])
+        for name in ("open_macs", "open_addresses", "learned_addresses")
+    )
     most = datapath.abi.value("OPEN_PORT_MAX")
     room = datapath.abi.value("PAIRS_PORT_MAX")
-    announced = _by_port(datapath, tables["learned_addresses"])
     return Learned(
         {ifindex: Behind(macs[ifindex], addresses[ifindex], most) for ifindex in macs | addresses},
         {ifindex: Announced(count, room) for ifindex, count in announced.items()},
@@ -73,18 +76,15 @@ def read_learned(datapath: Datapath) -> Learned:
     )
 
 
-def _rows(datapath: Datapath, table: str) -> Iterator[Row]:
+def _by_port(datapath: Datapath, table: str, rows: Iterable[tuple[bytes, Any]]) -> Counter[int]:
+    """How many rows there are of each port, of those that still count."""
     _, value = datapath.abi.table_types(table)
-    return (value.unpack(raw) for _, raw in datapath.table(table).items())
-
-
-def _fresh(datapath: Datapath, rows: list[Row]) -> Counter[int]:
-    """By port, those that still count."""
+    here = datapath.abi.value("ENDPOINT_PORT")
     oldest = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     oldest -= datapath.abi.value("OPEN_SECONDS") * _NS
-    return _by_port(datapath, [row for row in rows if row["heard_at"] >= oldest])
-
-
-def _by_port(datapath: Datapath, rows: list[Row]) -> Counter[int]:
-    here = datapath.abi.value("ENDPOINT_PORT")
-    return Counter(row["target"] for row in rows if row["kind"] == here)
+    found = (value.unpack(raw) for _, raw in rows)
+    return Counter(
+        row["target"]
+        for row in found
+        if row["kind"] == here and row.get("heard_at", oldest) >= oldest
+    )

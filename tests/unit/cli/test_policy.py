@@ -165,7 +165,7 @@ def test_ports_with_more_addresses_than_can_be_known(view: View) -> None:
         {}, {5: Announced(1024, 1024), 6: Announced(9, 1024)}, ("MACs of pairs",)
     )
     assert crowds(view) == [
-        "no more MACs of pairs can be known: the oldest make room",
+        "there is no room for more MACs of pairs: the oldest go",
         "m0:0 has announced 1024 addresses of its address pairs, as many as can be known: "
         "the oldest make room",
     ]
