@@ -103,7 +103,9 @@ static __always_inline bool read_dhcp6_options(struct __sk_buff *skb, const stru
 			request->server_id_offset = offset;
 			request->server_id_bytes = bytes;
 		} else if (option.code == bpf_htons(OPTION6_IA_NA) && !request->has_ia) {
-			if (bpf_skb_load_bytes(skb, offset + sizeof(option), request->iaid, 4))
+			if (bytes < sizeof(option) + sizeof(request->iaid) ||
+			    bpf_skb_load_bytes(skb, offset + sizeof(option), request->iaid,
+					       sizeof(request->iaid)))
 				return false;
 			request->has_ia = true;
 		}

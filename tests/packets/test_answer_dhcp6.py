@@ -160,6 +160,7 @@ INVALID = {
     "option beyond the end": request(SOLICIT, CLIENT, b"\0\x03\0\x40" + bytes(12)),
     "half an option": request(SOLICIT, CLIENT, b"\0\x03"),
     "short IA": request(SOLICIT, CLIENT, option6(3, b"\0\0")),
+    "short IA before another option": request(SOLICIT, option6(3, b"\0\0"), CLIENT),
     "client identifier too long": request(SOLICIT, option6(1, bytes(131)), ia_na()),
     "empty": Ether(src=WEB1.mac, dst=SERVERS_MAC)
     / IPv6(src=WEB1.link_local, dst=SERVERS, hlim=1)
