@@ -220,6 +220,14 @@ static __always_inline void forget(struct packet *packet)
 		end_connection(&packet->key, &packet->other);
 }
 
+/* Flags that no TCP sends together (RFC 9293 3.10.7): they say nothing. */
+static __always_inline bool has_odd_flags(const struct packet *packet)
+{
+	__u8 flags = packet->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK);
+
+	return flags == TCP_FIN || (flags & TCP_SYN && flags & (TCP_FIN | TCP_RST));
+}
+
 /* Is it this connection still? Its other end may have moved to another port,
  * and a SYN after the end begins another one (RFC 9293 3.6.1). */
 static __always_inline bool is_current(const struct flow *connection, const struct packet *packet)
@@ -229,10 +237,18 @@ static __always_inline bool is_current(const struct flow *connection, const stru
 	if (packet->key.ifindex != (packet->is_reply ? other : opener) ||
 	    packet->to_ifindex != (packet->is_reply ? opener : other))
 		return false;
-	if (packet->key.l4_protocol != IPPROTO_TCP || connection->role == FLOW_UNTRACKED)
+	if (packet->key.l4_protocol != IPPROTO_TCP || connection->role == FLOW_UNTRACKED ||
+	    has_odd_flags(packet))
 		return true;
 	return (packet->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN ||
 	       (connection->state != CONNECTION_TIME_WAIT && connection->state != CONNECTION_CLOSED);
+}
+
+/* A SYN of the other side is no reply, but where both open at once: it needs rules. */
+static __always_inline bool opens_back(const struct flow *connection, const struct packet *packet)
+{
+	return packet->is_reply && connection->state >= CONNECTION_ESTABLISHED &&
+	       (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
 /* ---- connections of VMs that move ---------------------------------------------- */
@@ -394,7 +410,8 @@ static __always_inline bool track(struct packet *packet, struct flow *flow)
 	    connection->policy_epoch != current_epoch(connection->epoch_slot))
 		return false;
 	packet->to_ifindex = flow->ifindex;
-	if (!is_current(connection, packet))
+	if (!is_current(connection, packet) || has_odd_flags(packet) ||
+	    opens_back(connection, packet))
 		return false;
 	note(packet, connection);
 	if (packet->settled)
@@ -445,6 +462,10 @@ __noinline int judge_tracked(void)
 		forget(packet);
 		return drop(packet, STAGE_POLICY, -stateless);
 	}
+	if (connection->role == FLOW_OPENER && has_odd_flags(packet))
+		return drop(packet, STAGE_POLICY, DROP_CONNECTION_INVALID);
+	if (opens_back(connection, packet))
+		stateless = STATELESS_BOTH;
 	outcome = packet->is_reply ? judge_reply(packet, stateless, DECISION_POLICY_REPLY) :
 				     allow(packet, DECISION_POLICY_ALLOWED, OUTCOME_PORT);
 	if (outcome == OUTCOME_PORT && !packet->trace)

@@ -140,7 +140,7 @@ REASONS: dict[str, Reason] = {
     ),
     "CONNECTION_INVALID": Reason(
         "the packet belongs to no known connection and can't open one: a SYN+ACK, FIN, RST or an "
-        "answer to nothing",
+        "answer to nothing; or its TCP flags mean nothing together",
         "nothing, if a connection ended or timed out before; else look for packets that take "
         "another way in one direction, and use a stateless security group there",
     ),

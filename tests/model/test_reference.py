@@ -297,5 +297,5 @@ def test_what_was_picked_up_is_remembered_for_long_once_answered(world: World) -
         send(world, OPEN1, tcp(OPEN1, WEB2, "A"), now)
         if answered:
             send(world, WEB2, tcp(WEB2, OPEN1, "A", (80, 4000)), now)
-        later = send(world, WEB2, tcp(WEB2, OPEN1, "F", (80, 4000)), now + 301)
+        later = send(world, WEB2, tcp(WEB2, OPEN1, "FA", (80, 4000)), now + 301)
         assert (later.verdict is Verdict.DELIVERED) is to

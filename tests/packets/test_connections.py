@@ -153,6 +153,43 @@ def test_packets_of_an_established_connection_are_hits(strict: Switchboard, vers
     assert fin.decision("STAGE_FLOW") == "DECISION_FLOW_UNSETTLED"
 
 
+ODD = ("SF", "SR", "F", "SFA", "SRA", "FPU")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("who", SIDES)
+@pytest.mark.parametrize("flags", ODD)
+def test_flags_that_mean_nothing_change_nothing(
+    board: Switchboard, flags: str, who: str, version: int
+) -> None:
+    """Neither in an open connection nor in one that was reset."""
+    source, destination, *ports = SIDES[who]
+    odd = between(source, destination, version, tcp(flags, *ports))
+    for end, state in ((None, "ESTABLISHED"), ("RA", "CLOSED")):
+        before = opened(board, version) if end is None else board.connection()
+        if end is not None:
+            board.run(who, between(source, destination, version, tcp(end, *ports)))
+        assert talk(board, odd, source, destination) == "DROP_CONNECTION_INVALID"
+        after = board.connection()
+        assert (after.opened_at, after.state) == (before.opened_at, state)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_syn_of_the_other_side_is_no_reply(strict: Switchboard, version: int) -> None:
+    """It opens nothing that db1's rules don't allow, and ends nothing."""
+    before = opened(strict, version)
+    back = between(DB1, WEB1, version, tcp("S", 80, 40000))
+    assert talk(strict, back, DB1, WEB1) == "DROP_POLICY_FROM_VM"
+    data = between(DB1, WEB1, version, tcp("PA", 80, 40000))
+    assert talk(strict, data, DB1, WEB1) == "REPLY"
+    assert strict.connection().opened_at == before.opened_at
+    for nic in (WEB1, DB1):
+        strict.world.write_port(nic)
+        strict.world.advance_epoch(nic.network)
+    assert talk(strict, back, DB1, WEB1) == "REPLY"
+    assert strict.connection().state == "ESTABLISHED"
+
+
 # ---- other protocols ---------------------------------------------------------------
 
 KINDS = ("udp", "echo", "sctp", "dccp", "udplite", "gre", "unknown")

@@ -50,6 +50,8 @@ TCP_TIMEOUTS = {
 }
 UNACKNOWLEDGED = 300  # picked up in its midst, and not answered yet
 ENDED = (State.TIME_WAIT, State.CLOSED)
+# In which both sides may send a SYN (RFC 9293 3.5, simultaneous open).
+OPENING = (State.NEW, State.SYN_SENT, State.SYN_RECEIVED)
 
 
 def is_elsewhere(port: Port) -> bool:
@@ -175,6 +177,17 @@ def may_open(packet: Packet) -> bool:
     if packet.tcp_flags & (FIN | RST):
         return False
     return bool(packet.tcp_flags & SYN) != bool(packet.tcp_flags & ACK)
+
+
+def begins(packet: Packet) -> bool:
+    """Is it a SYN that acknowledges none?"""
+    return packet.tcp_flags & (SYN | ACK) == SYN
+
+
+def has_odd_flags(packet: Packet) -> bool:
+    """SYN with FIN or RST, or FIN without ACK: no TCP sends that (RFC 9293 3.10.7)."""
+    flags = packet.tcp_flags & (FIN | SYN | RST | ACK)
+    return flags == FIN or bool(flags & SYN and flags & (FIN | RST))
 
 
 def is_icmp_error(packet: Packet) -> bool:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from heddle.intent.model import Direction, Network, Port
 from reference import wire
-from reference.connections import ACK as TCP_ACK
 from reference.connections import (
     ENDED,
-    SYN,
+    OPENING,
     Connection,
     Connections,
     Tuple,
+    begins,
+    has_odd_flags,
     is_elsewhere,
     is_icmp_error,
     may_open,
@@ -123,7 +124,7 @@ class Judge:
         another one (RFC 9293 3.6.1)."""
         if {packet.port.id, way.port.id} != set(connection.ends):
             return False
-        only_syn = packet.tcp_flags & (SYN | TCP_ACK) == SYN
+        only_syn = begins(packet) and not has_odd_flags(packet)
         is_tcp = connection.direction.protocol == wire.TCP and connection.tracked
         return not (is_tcp and only_syn and connection.state in ENDED)
 
@@ -135,7 +136,11 @@ class Judge:
         except Dropped:
             self._connections.end(connection)
             raise
+        if has_odd_flags(packet):
+            raise Dropped("CONNECTION_INVALID")
         if connection.is_reply(packet):
+            if begins(packet) and connection.state not in OPENING:
+                answers = (Answer.STATELESS, Answer.STATELESS)  # it is no reply
             self._judge_reply(packet, way, answers)
         connection.advance(packet, now)
 
