@@ -22,6 +22,8 @@ _NAMED = 5  # of lost connections
 _PREPARE_SECONDS = 0.05  # between two looks whether links and rows are there
 _OFFER_SECONDS = 1.0  # the other agent may begin after us
 _HERE = (Arriving.ACTIVE, Arriving.SETTLING)
+# An agent that starts anew where the machine still is has forgotten what it was told.
+_ON_OFFER = (Arriving.OFFERED, Arriving.LOADED)
 # How long a connection counts as used before its packets come here.
 _KEEP_SECONDS = 900.0
 
@@ -111,7 +113,7 @@ class ArrivingJourney(Journey[Arriving]):
 
     async def _offer(self) -> None:
         goal = Goal(self._around.host, self._around.address, self._definition)
-        while self._course.state is Arriving.OFFERED:
+        while self._course.state in _ON_OFFER:
             await self._post("ready", json.dumps(goal._asdict()).encode())
             await asyncio.sleep(_OFFER_SECONDS)
 
