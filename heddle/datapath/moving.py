@@ -352,20 +352,19 @@ def follow_machine(datapath: Datapath, ifindexes: Iterable[int]) -> int:
     host, as packets would do, for those that have no packets just now. Returns how
     many connections there were."""
     left, layouts = frozenset(ifindexes), _Layouts(datapath.abi)
-    entries = dict(datapath.table("flows").items())
     reply = datapath.abi.value("FLOW_REPLY")
-    found = []
-    for key, raw in entries.items():
+    found: dict[bytes, tuple[_Flow, int]] = {}  # of perhaps very many: the others are let go
+    for key, raw in datapath.table("flows").items():
         flow = _Flow._make(layouts.flow.unpack(raw))
         ends = (int.from_bytes(key[:4], "little"), flow.other_ifindex)
         if flow.role != reply and len(left.intersection(ends)) == 1:
             (staying,) = (end for end in ends if end not in left)
-            found.append((key, flow, staying))
+            found[key] = flow, staying
     # An end that is at a third host already is no port.
-    ports = {end.ifindex: end for end in ends_of(datapath, {staying for _, _, staying in found})}
+    ports = {end.ifindex: end for end in ends_of(datapath, {end for _, end in found.values()})}
     records = [
         _moved(layouts, key, flow, left, ports[staying])
-        for key, flow, staying in found
+        for key, (flow, staying) in found.items()
         if staying in ports
     ]
     if records:
