@@ -36,6 +36,7 @@ class LeavingJourney(Journey[Leaving]):
         self._departure: Departure | None = None
         self._sent = 0  # chunks
         self._is_moving = False  # we wait for the hypervisor
+        self._is_aborted = False  # by us, and why has been told
 
     # ---- what happens ------------------------------------------------------
 
@@ -95,6 +96,7 @@ class LeavingJourney(Journey[Leaving]):
                 self._is_moving = True
                 self.work(self._move())
             case Action.ABORT:
+                self._is_aborted = self.error is not None
                 await asyncio.to_thread(self._around.hypervisor.abort, self.machine.id)
             case Action.TURN_AWAY:
                 await self._around.turn(self.machine.id, False)
@@ -137,7 +139,8 @@ class LeavingJourney(Journey[Leaving]):
             self.happened(Event.MOVED)
         except HypervisorError as error:
             log.warning("migration of %s: %s", self.machine.name, error)
-            self.error = str(error)
+            if not self._is_aborted:
+                self.error = str(error)
             self.happened(Event.FAILED)
         finally:
             self._is_moving = False
