@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,16 @@ def test_up_gives_hosts_agents_and_ready_ports(empty: Cluster) -> None:
     assert again.stdout.startswith("nothing to change\n")
     empty.heddle("lab", "down")
     eventually(lambda: not empty.leftovers(), f"nothing to be left: {empty.leftovers()}", 5)
+
+
+def test_hosts_leave_each_others_name_servers_alone(empty: Cluster) -> None:
+    text = TWO.replace("172.17.17.0/24}", "172.17.17.0/24, dns: [172.17.17.53]}")
+    empty.heddle("lab", "up", empty.write(text), "--name", "lab")
+    lab = empty.lab()
+    sweep = "from heddle.hypervisor.namespaces import forget_resolvers_of_the_gone as f; f()"
+    lab.host("h2", sys.executable, "-c", sweep)
+    servers = lab.host("h1", "ip", "netns", "exec", "heddle-c1", "cat", "/etc/resolv.conf").stdout
+    assert servers == "nameserver 172.17.17.53\n"
 
 
 def test_a_lab_follows_its_file(empty: Cluster) -> None:

@@ -31,10 +31,12 @@ ffi.cdef("int bpf_prog_get_fd_by_id(uint32_t id);")
 
 COMMAND_SECONDS = 120.0
 _POLL_SECONDS = 0.01
-# A tmpfs over /run/netns keeps the names of containers apart. (`ip netns exec`
-# would do the same for the namespace, but take the bpffs away with /sys.)
+# A tmpfs over /run/netns keeps the names of containers apart, one over /etc/netns their
+# name servers. (`ip netns exec` would do the same for the namespace, but take the bpffs
+# away with /sys.)
 _BECOME_HOST = (
-    "mkdir -p /run/netns; mount -t tmpfs tmpfs /run/netns; ip link set lo up; echo up; read wait"
+    "mkdir -p /run/netns /etc/netns; mount -t tmpfs tmpfs /run/netns; "
+    "mount -t tmpfs tmpfs /etc/netns; ip link set lo up; echo up; read wait"
 )
 
 
