@@ -106,6 +106,7 @@ def aspects(link: Link, fact: LinkFact) -> frozenset[Aspect]:
         Aspect.FILTER: not fact.filtered,
         Aspect.TO_VM: fact.to_vm != limit(link),
         Aspect.SILENCE: not fact.silent,
+        Aspect.FREEDOM: not fact.free,
     }
     return frozenset(aspect for aspect, is_wrong in wrong.items() if is_wrong)
 

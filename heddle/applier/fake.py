@@ -89,6 +89,7 @@ class FakeLink:
     to_vm: Allowance | None = None
     silent: bool = True
     queue: int = QUEUE
+    free: bool = True
 
 
 @dataclass
@@ -279,6 +280,8 @@ class FakeKernel:
             link.silent = True
         elif aspect is Aspect.QUEUE:
             link.queue = wanted.queue
+        elif aspect is Aspect.FREEDOM:
+            link.free = True
         else:
             link.up = True
 
@@ -437,4 +440,5 @@ def _fact(link: FakeLink) -> LinkFact:
         to_vm=link.to_vm,
         silent=link.silent,
         queue=link.queue,
+        free=link.free,
     )

@@ -30,7 +30,8 @@ class LinkFact(NamedTuple):
     """A link that bears our mark, as it is. ``filtered``: our program is at its
     ingress. ``peer`` is None for a TAP, and where it was not asked for. ``to_vm``
     is its limit of bandwidth, ``queue`` how many frames may wait. ``silent``: the
-    host's own IPv6 is off there."""
+    host's own IPv6 is off there. ``free``: it is no port of a bridge, bond or VRF of
+    the host's."""
 
     ifindex: int
     name: str
@@ -44,6 +45,7 @@ class LinkFact(NamedTuple):
     to_vm: Allowance | None = None
     silent: bool = True
     queue: int = QUEUE
+    free: bool = True
 
 
 class Aspect(Enum):
@@ -56,6 +58,7 @@ class Aspect(Enum):
     FILTER = "filter"
     TO_VM = "bandwidth"  # what limits it of what the VM is sent
     SILENCE = "IPv6 off"
+    FREEDOM = "no bridge"
     UP = "up"
 
 

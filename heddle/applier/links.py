@@ -242,6 +242,11 @@ def change(
     return Request(RTM_SETLINK, 0, body)
 
 
+def release(index: int) -> Request:
+    """Out of the bridge, bond or VRF that it is a port of."""
+    return Request(RTM_SETLINK, 0, _info(index) + number(_IFLA_MASTER, 0))
+
+
 def delete(index: int) -> Request:
     return Request(RTM_DELLINK, 0, _info(index))
 

@@ -188,6 +188,8 @@ class LinuxKernel:
         if Aspect.NAME in aspects:  # before Linux 6.2 only a link that is down can be renamed
             yield links.change(index, up=False)
             yield links.change(index, name=link.name, up=True)
+        if Aspect.FREEDOM in aspects:
+            yield links.release(index)
         if Aspect.MTU in aspects:
             yield links.change(index, mtu=link.mtu)
         if Aspect.QUEUE in aspects:
@@ -302,6 +304,7 @@ def _fact(
         to_vm=to_vm,
         queue=info.queue,
         silent=not info.has_ipv6,
+        free=not info.master,
     )
 
 

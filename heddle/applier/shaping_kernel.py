@@ -38,6 +38,7 @@ _TO_VM = 1  # minor number of its only class
 _DRAIN_SECONDS = 0.3
 _DRAIN_PAUSE = 0.002
 
+_NO_QUEUE = ("noqueue", "noop")  # the latter of what was never up
 _Qdiscs = dict[int, Found]  # of one device, by handle
 
 
@@ -53,9 +54,11 @@ class Bandwidth:
     # ---- limits of what devices are given --------------------------------
 
     def limits(self, infos: Iterable[LinkInfo]) -> dict[int, Allowance]:
-        """Our limits by ifindex. Asks nothing where there can be none."""
-        shaped = [info.ifindex for info in infos if info.qdisc == "htb"]
-        found = {}
+        """Our limits by ifindex; DAMAGED where somebody else's queue stands. Asks
+        nothing where there can be none."""
+        queues = {info.ifindex: info.qdisc for info in infos if info.qdisc not in _NO_QUEUE}
+        shaped = [index for index, kind in queues.items() if kind == "htb"]
+        found = dict.fromkeys(queues, DAMAGED)
         for index, qdiscs in self._qdiscs(shaped).items():
             if _TO_VM_HANDLE in qdiscs:
                 found[index] = self._limit(index, qdiscs)

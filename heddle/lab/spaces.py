@@ -35,8 +35,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 # Inside the new namespaces. A BPF file system of its own keeps the pins of
 # equally named hosts apart, a tmpfs over /run/netns the names of containers, one
-# over /etc/netns their name servers, and without control groups libvirt leaves none behind. ``$2`` is a folder of
-# namespaces that this one must not keep alive.
+# over /etc/netns their name servers, and without control groups libvirt leaves
+# none behind. ``$2`` is a folder of namespaces that this one must not keep alive.
 _BECOME_HOST = """
 echo "$1" >/proc/sys/kernel/hostname
 for folder in "$2"/*/spaces; do umount --lazy --recursive "$folder" 2>/dev/null || true; done

@@ -384,6 +384,14 @@ LINK_DAMAGES: dict[str, tuple[Callable[[ApplierHost, str], None], str]] = {
     "down": (_command("ip", "link", "set", "DEVICE", "down"), "~ link DEVICE: up"),
     "renamed": (_rename, "~ link DEVICE: name"),
     "IPv6": (_let_ipv6_on, "~ link DEVICE: IPv6 off"),
+    "queue": (
+        _command("tc", "qdisc", "replace", "dev", "DEVICE", "root", "pfifo", "limit", "1"),
+        "~ link DEVICE: bandwidth",
+    ),
+    "other limit": (
+        _command("tc", "qdisc", "replace", "dev", "DEVICE", "root", "handle", "7:", "htb"),
+        "~ link DEVICE: bandwidth",
+    ),
 }
 
 
@@ -423,6 +431,22 @@ def _damage_and_repair(
     assert any(line.startswith(told.replace("DEVICE", device)) for line in lines), lines
     assert not report.failures
     host.assert_has(state)
+
+
+@pytest.mark.parametrize("machine", ["v1", "c1"])
+def test_a_link_is_taken_out_of_a_bridge(host: ApplierHost, intent: Intent, machine: str) -> None:
+    """It would bring the machine what others send, unguarded."""
+    state = intent.state("v1", "v2", "c1")
+    applier = host.start()
+    applier.synchronize(state)
+    device = intent.device(machine)
+    run("ip", "link", "add", "lan", "type", "bridge")
+    run("ip", "link", "set", device, "master", "lan")
+    (action,) = applier.audit().changes
+    assert f"{action.verb} {action.what}" == f"~ link {device}: no bridge"
+    run("ip", "link", "delete", "lan")
+    host.assert_has(state)
+    assert not applier.audit()
 
 
 def test_a_program_is_replaced_for_all_links_at_one_stroke(

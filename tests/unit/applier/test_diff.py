@@ -72,6 +72,7 @@ def test_a_veth_is_not_replaced_for_a_peer_that_nobody_looked_at() -> None:
         (TAP_FACT._replace(queue=1), Aspect.QUEUE),
         (TAP_FACT._replace(filtered=False), Aspect.FILTER),
         (TAP_FACT._replace(silent=False), Aspect.SILENCE),
+        (TAP_FACT._replace(free=False), Aspect.FREEDOM),
     ],
 )
 def test_each_wrong_aspect_is_fixed_alone(fact: LinkFact, aspect: Aspect) -> None:
