@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Protocol
 
-from heddle.applier.shaping import Allowance
+from heddle.applier.shaping import Allowance, ShaperFact
 from heddle.compiler.state import QUEUE, Link, Tunnel
 from heddle.datapath.codec import Codec
 
@@ -76,16 +76,6 @@ class Made:
 
     indexes: dict[str, int]
     failures: dict[str, str]
-
-
-class ShaperFact(NamedTuple):
-    """The pair of links through which shaped ports send: ifindexes of the end
-    with the classes and of the other, whether all but the classes of ports is
-    right, and those by minor number (DAMAGED: to be made anew)."""
-
-    ends: tuple[int, int]
-    whole: bool
-    allowances: dict[int, Allowance]
 
 
 class TunnelFact(NamedTuple):

@@ -9,9 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from heddle.applier.kernel import Kernel, ShaperFact
+from heddle.applier.kernel import Kernel
 from heddle.applier.report import Report, Verb
-from heddle.applier.shaping import DAMAGED, Allowance, allowance_from_vm, allowance_of_host
+from heddle.applier.shaping import (
+    DAMAGED,
+    Allowance,
+    ShaperFact,
+    allowance_from_vm,
+    allowance_of_host,
+)
 from heddle.compiler.state import Link, Shaping
 from heddle.errors import KernelError
 from heddle.intent.names import SHAPER

@@ -6,9 +6,10 @@ take at that rate, in ticks of 64 ns (include/net/pkt_sched.h, PSCHED_SHIFT).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from heddle.compiler.state import Rate, Shaping
+if TYPE_CHECKING:  # who reads drops asks for limits, and shall not wait
+    from heddle.compiler.state import Rate, Shaping
 
 # More than any link of a host carries: 8 Tbit/s.
 UNLIMITED = 10**12
@@ -53,6 +54,16 @@ class Allowance(NamedTuple):
 
 # One that somebody has altered beyond comparison.
 DAMAGED = Allowance(0, 0, 0, 0, 0)
+
+
+class ShaperFact(NamedTuple):
+    """The pair of links through which shaped ports send: ifindexes of the end
+    with the classes and of the other, whether all but the classes of ports is
+    right, and those by minor number (DAMAGED: to be made anew)."""
+
+    ends: tuple[int, int]
+    whole: bool
+    allowances: dict[int, Allowance]
 
 
 def allowance_to_vm(rate: Rate) -> Allowance:

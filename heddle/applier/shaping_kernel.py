@@ -16,10 +16,9 @@ from typing import NamedTuple
 from heddle.applier import links
 from heddle.applier import shaping_messages as messages
 from heddle.applier.guard import Guard
-from heddle.applier.kernel import ShaperFact
 from heddle.applier.links import LinkInfo
 from heddle.applier.netlink import Netlink, Request
-from heddle.applier.shaping import DAMAGED, Allowance, without_limit
+from heddle.applier.shaping import DAMAGED, Allowance, ShaperFact, without_limit
 from heddle.applier.shaping_messages import Found
 from heddle.applier.sysctl import disable_ipv6
 from heddle.errors import KernelError
