@@ -20,10 +20,9 @@ from heddle.applier.kernel import (
     LinkFix,
     Made,
     Peer,
-    ShaperFact,
     TunnelFact,
 )
-from heddle.applier.shaping import Allowance
+from heddle.applier.shaping import Allowance, ShaperFact
 from heddle.compiler.state import QUEUE, TABLE_ORDER, Link, Tunnel
 from heddle.datapath.codec import Codec, Row
 from heddle.errors import KernelError

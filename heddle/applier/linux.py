@@ -17,14 +17,13 @@ from heddle.applier.kernel import (
     LinkFix,
     Made,
     Peer,
-    ShaperFact,
     TunnelFact,
 )
 from heddle.applier.links import LinkInfo
 from heddle.applier.making import LinkMaker
 from heddle.applier.netlink import Netlink, Request
 from heddle.applier.notifications import Notifications
-from heddle.applier.shaping import Allowance
+from heddle.applier.shaping import Allowance, ShaperFact
 from heddle.applier.shaping_kernel import Bandwidth, is_of_pair
 from heddle.applier.taps import silence
 from heddle.applier.tunnel_kernel import TunnelDevice

@@ -22,6 +22,7 @@ _IFF_TUN_EXCL = 0x8000  # an existing device is an error
 _IFF_MULTI_QUEUE = 0x0100
 
 _NAME_AND_FLAGS = struct.Struct("16sH22x")
+_TUN = "/dev/net/tun"
 _NAME_AND_INDEX = struct.Struct("16si20x")
 
 
@@ -55,7 +56,10 @@ def index_of(name: str, control: socket.socket) -> int:
 
 
 def _open(name: str, flags: int) -> int:
-    descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(_TUN, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise OSError(error.errno, f"{_TUN}: {error.strerror}: `modprobe tun`") from error
     try:
         fcntl.ioctl(descriptor, _TUNSETIFF, _NAME_AND_FLAGS.pack(name.encode(), flags))
     except OSError:

@@ -92,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
     except OSError as error:  # such as a full disk behind standard output
-        print(f"heddle: {brief(str(error))}", file=sys.stderr)
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"heddle: {brief(what)}", file=sys.stderr)
         return EXIT_FAILED
 
 

@@ -199,6 +199,7 @@ _REMEDIES = {
 
 # What libvirt only passes on from QEMU or the kernel, by words of it.
 _REMEDIES_BY_WORDS = {
+    "No emulator found": "apt-get install qemu-system-x86",
     "Cannot allocate memory": "give it less memory in the topology file, or free some",
     "Cannot access backing file": "put it there, or name another one by qemu-img rebase -u",
 }

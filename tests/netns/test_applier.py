@@ -649,3 +649,12 @@ def test_a_batch_tells_which_requests_failed_and_why(host: ApplierHost, intent: 
         assert missing is not None
         results = netlink.batch(requests * 400)
     assert [error is None for error in results] == [True, False, False] * 400
+
+
+def test_without_tun_the_remedy_is_named() -> None:
+    """As where its module is not loaded."""
+    script = "from heddle.applier import tap; tap.create('tap0', multiqueue=False)"
+    hidden = 'mount -t tmpfs none /dev/net; exec "$@"'
+    argv = ("unshare", "--mount", "--net", "sh", "-ec", hidden, "sh", sys.executable, "-c", script)
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    assert "/dev/net/tun: No such file or directory: `modprobe tun`" in done.stderr

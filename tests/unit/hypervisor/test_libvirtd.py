@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import libvirt
 import pytest
 
 from heddle.errors import HypervisorError
@@ -98,3 +99,14 @@ def _sleeps_in_connect(thread: threading.Thread) -> bool:
     """Whether the kernel lets a thread wait for room in a backlog."""
     call = Path(f"/proc/self/task/{thread.native_id}/syscall").read_text().split()
     return call[0] == "42"  # connect(2) on x86-64
+
+
+def test_without_an_emulator_the_package_is_named() -> None:
+    error = libvirt.libvirtError("")
+    words = "unsupported configuration: No emulator found for arch 'x86_64'"
+    error.err = (libvirt.VIR_ERR_CONFIG_UNSUPPORTED, 0, words, 2, None, None, None, 0, 0)
+    with (
+        pytest.raises(HypervisorError, match=f"machine vm0: {words}: apt-get install qemu-system"),
+        libvirtd.libvirt_errors("machine vm0"),
+    ):
+        raise error
