@@ -8,9 +8,8 @@ static __always_inline bool is_icmp_error(const struct packet *packet)
 {
 	if (packet->fragment == FRAGMENT_LATER || !is_icmp(packet))
 		return false;
-	if (is_ipv6(packet))
-		return packet->icmp_type >= ICMP6_UNREACHABLE &&
-		       packet->icmp_type <= ICMP6_PARAMETER_PROBLEM;
+	if (is_ipv6(packet)) /* known or not, RFC 4443 2.1 */
+		return packet->icmp_type < ICMP6_ECHO_REQUEST;
 	return packet->icmp_type == ICMP_DEST_UNREACH || packet->icmp_type == ICMP_REDIRECT ||
 	       packet->icmp_type == ICMP_TIME_EXCEEDED ||
 	       packet->icmp_type == ICMP_PARAMETER_PROBLEM;

@@ -192,8 +192,8 @@ def has_odd_flags(packet: Packet) -> bool:
 
 def is_icmp_error(packet: Packet) -> bool:
     """Destination unreachable, redirect, time exceeded, parameter problem
-    (RFC 792); unreachable, too big, time exceeded, parameter problem (RFC 4443)."""
-    errors = (3, 5, 11, 12) if packet.version == 4 else (1, 2, 3, 4)
+    (RFC 792); all whose type has no highest bit (RFC 4443 2.1)."""
+    errors = (3, 5, 11, 12) if packet.version == 4 else range(128)
     return packet.is_icmp and packet.fragment is not Fragment.LATER and packet.icmp_type in errors
 
 
