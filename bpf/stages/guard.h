@@ -11,11 +11,6 @@
 #include "shared/packet.h"
 #include "stages/parse.h"
 
-#define DHCP4_SERVER_PORT 67
-#define DHCP4_CLIENT_PORT 68
-#define DHCP6_CLIENT_PORT 546
-#define DHCP6_SERVER_PORT 547
-
 #define ARP_HARDWARE_ETHERNET 1
 #define ARP_REQUEST 1
 #define ARP_REPLY 2

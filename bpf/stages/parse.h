@@ -22,6 +22,11 @@
 
 #define EXTENSION_HEADERS_MAX 8
 
+#define DHCP4_SERVER_PORT 67
+#define DHCP4_CLIENT_PORT 68
+#define DHCP6_CLIENT_PORT 546
+#define DHCP6_SERVER_PORT 547
+
 #define TCP_FLAGS_OFFSET 13
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
@@ -267,12 +272,28 @@ static __always_inline bool is_multicast(const struct packet *packet)
 	return packet->macs[0] & 1;
 }
 
+static __always_inline bool is_between(const struct packet *packet, __u16 one, __u16 other)
+{
+	__be16 source = packet->key.source_port_be, destination = packet->key.destination_port_be;
+
+	return (source == bpf_htons(one) && destination == bpf_htons(other)) ||
+	       (source == bpf_htons(other) && destination == bpf_htons(one));
+}
+
+/* From a client to a server, or back. */
+static __always_inline bool is_dhcp(const struct packet *packet)
+{
+	return packet->key.l4_protocol == IPPROTO_UDP &&
+	       (is_between(packet, DHCP4_CLIENT_PORT, DHCP4_SERVER_PORT) ||
+		is_between(packet, DHCP6_CLIENT_PORT, DHCP6_SERVER_PORT));
+}
+
 /* Does this packet have a flow? Of ICMP only echo has: an error belongs to the
- * flow that it quotes, and the rest to none. A later fragment has one as soon
- * as its ports are known. */
+ * flow that it quotes, and the rest to none. DHCP has none, since it
+ * is answered. A later fragment has one as soon as its ports are known. */
 static __always_inline bool is_trackable(const struct packet *packet)
 {
-	if (packet->fragment == FRAGMENT_LATER || is_multicast(packet))
+	if (packet->fragment == FRAGMENT_LATER || is_multicast(packet) || is_dhcp(packet))
 		return false;
 	return !is_icmp(packet) || (is_echo(packet) && !packet->icmp_code);
 }

@@ -45,6 +45,7 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
+from test_fragment import fragments
 
 from tests.packets.conftest import TC_ACT_SHOT, Switchboard
 
@@ -247,6 +248,20 @@ def test_who_is_asked_alone_has_rules_about_it(
     ports = (destination, destination)
     allow(closed, receiver, [Rule(9, TO_VM, version, UDP, ports=ports)])
     closed.send("web1", frame).arrives(receiver.name, arrived(frame, WEB1, receiver))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_dhcp_opens_no_connection(board: Switchboard, version: int) -> None:
+    """By which a request would pass that heddle has to answer: neither by a server's
+    message, nor by the rest of one whose beginning was refused."""
+    client, server = ASKS[version]
+    for frame in fragments(WEB1, WEB2, version, udp(server, client)):
+        board.run("web1", frame)
+    board.world.open_port(WEB1)
+    board.world.write_port(WEB2, flags=0)
+    board.send("web1", between(WEB1, WEB2, version, udp(server, client)))
+    board.send("web2", between(WEB2, WEB1, version, udp(client, server)))
+    assert (board.flows(), board.total_usage()) == ([], 0)
 
 
 def test_echo_between_vms_is_no_neighbor_message(closed: Switchboard) -> None:

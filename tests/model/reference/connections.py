@@ -86,7 +86,7 @@ class Tuple:
 
 def tuple_of(packet: Packet) -> Tuple | None:
     """None: this kind of packet belongs to no connection of its own."""
-    if packet.is_orphan or wire.is_group(packet.destination_mac):
+    if packet.is_orphan or packet.is_dhcp or wire.is_group(packet.destination_mac):
         return None
     ids = (packet.source_port, packet.destination_port)
     if packet.is_icmp:

@@ -1,7 +1,7 @@
 """fragments: only the first fragment has ports; later ones take those.
 
 One that overtakes its first is an orphan, about which policy decides. ICMP other
-than echo is remembered only where it goes to many.
+than echo, and DHCP, is remembered only where it goes to many.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Fragments:
     def note(self, packet: Packet, now: float) -> None:
         """Remember a first fragment; give a later one what its first has."""
         key = _key(packet)
-        is_plain = not packet.is_icmp or is_echo(packet) or wire.is_group(packet.destination_mac)
+        is_plain = not packet.is_dhcp and (not packet.is_icmp or is_echo(packet))
+        is_plain |= wire.is_group(packet.destination_mac)
         if packet.fragment is Fragment.FIRST and is_plain:
             self._firsts[key] = _First(now, packet)
         if packet.fragment is not Fragment.LATER:

@@ -100,3 +100,9 @@ class Packet:
             and self.fragment is not Fragment.LATER
             and (self.source_port, self.destination_port) == (source, destination)
         )
+
+    @property
+    def is_dhcp(self) -> bool:
+        """From a client to a server, or back: heddle may have to answer each one."""
+        ports = {self.source_port, self.destination_port}
+        return self.protocol == wire.UDP and ports in ({67, 68}, {546, 547})
