@@ -47,9 +47,10 @@ _SENDER_BITS = 96  # ifindex, MAC and padding
 _SHAPER = Device(SHAPER)
 _LINK_LOCAL = "fe80::/10"
 _NOBODY = 0  # in place of the IP version
-# Frames that wait for a VM which comes: it stands still, and an emulated one is slow for
-# seconds. They take 32 KB more of the kernel's memory per link than QUEUE.
-_ARRIVING_QUEUE = 4000
+# Frames that wait for a VM on its way, on both hosts: it stands still, and QEMU lets an
+# emulated one wait for a second when it begins to look for changed pages, and is slow for
+# seconds when it has come. They take 32 KB of the kernel's memory per link.
+_MOVING_QUEUE = 4000
 
 
 class Plug(NamedTuple):
@@ -255,11 +256,6 @@ def quality_for(view: View, port: Port) -> Quality:
     return quality_of(view.qos_policy(port.qos_policy_id) if port.qos_policy_id else None)
 
 
-def _is_arriving(port: Port, role: Role) -> bool:
-    """Its machine is being moved here, or has been until just now."""
-    return role is Role.STANDBY or (role is Role.HOME and bool(port.moved_from))
-
-
 def link_of(port: Port, plug: Plug, device: Device, shaping: Shaping) -> Link:
     """A TAP, or a veth into the container's namespace."""
     if plug.machine.machine_kind == "vm":
@@ -269,7 +265,7 @@ def link_of(port: Port, plug: Plug, device: Device, shaping: Shaping) -> Link:
             mtu=plug.network.mtu,
             multiqueue=plug.machine.cpus > 1,
             shaping=shaping,
-            queue=_ARRIVING_QUEUE if _is_arriving(port, plug.role) else QUEUE,
+            queue=_MOVING_QUEUE if port.migrating_to or port.moved_from else QUEUE,
         )
     return Link(
         name=device,
