@@ -6,6 +6,7 @@ It is a SQLite store as database.py lays it out, and is lost without harm.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -26,6 +27,19 @@ class IntentCache:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    def revision(self) -> int:
+        """Of what was seen last; 0 when that was nothing."""
+        with medium(self._path):
+            connection = open_for_reading(self._path)
+            if connection is None:
+                return 0
+            with closing(connection):
+                return _revision_in(connection)
+
     def load(self) -> Snapshot | None:
         """What was seen last; None when that was nothing."""
         with medium(self._path):
@@ -34,8 +48,7 @@ class IntentCache:
                 return None
             with closing(connection):
                 rows = connection.execute("SELECT kind, value FROM objects").fetchall()
-                query = "SELECT value FROM counters WHERE name = 'revision'"
-                revision: int = connection.execute(query).fetchone()[0]
+                revision = _revision_in(connection)
         if not revision:
             return None
         objects: dict[Kind, dict[str, AnyResource]] = {kind: {} for kind in Kind}
@@ -72,3 +85,10 @@ class IntentCache:
             connection.executemany(_DELETE, gone)
             connection.execute(_REVISION, (revision,))
             connection.execute("COMMIT")
+
+
+def _revision_in(connection: sqlite3.Connection) -> int:
+    found: int = connection.execute(
+        "SELECT value FROM counters WHERE name = 'revision'"
+    ).fetchone()[0]
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, closing, suppress
@@ -28,14 +29,15 @@ from heddle.compiler.fragment import UNLIMITED
 from heddle.compiler.host import Compiler
 from heddle.intent.claims import claims_of
 from heddle.intent.model import MODELS, AnyResource, Kind
+from heddle.store.cache import IntentCache
 from heddle.store.etcd import follow, journal
 from heddle.store.etcd.client import EtcdClient
 from heddle.store.etcd.connection import LostError
-from heddle.store.etcd.follow import Key
+from heddle.store.etcd.follow import Follower, Key
 from heddle.store.etcd.layout import PENDING, PROGRESS, wake_key
 from heddle.store.etcd.messages import Event, WatchAnswer, read
 from heddle.store.etcd.store import EtcdStore
-from heddle.store.etcd.watch import Watching
+from heddle.store.etcd.watch import Waker, Watching
 from heddle.store.interface import Batch, Outage, Snapshot, Store, Transaction
 from heddle.store.scope import Scope
 
@@ -489,6 +491,57 @@ def test_an_outage_is_told_once_and_what_changed_comes_after_it(tmp_path: Path) 
                 await followed.until(lambda: followed.field(network(1), "mtu") == 1400)
 
             following(store, scenario)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_etcd_that_has_lost_its_data_takes_nothing_away(tmp_path: Path, restarted: bool) -> None:
+    """Also not once it has grown to the revisions of before."""
+    cache = tmp_path / "cache.sqlite"
+    folder = tmp_path / "etcd" / "data"
+    with etcd_cluster(folder) as cluster, closing(EtcdClient(cluster.settings)) as client:
+        follower = Follower(client, HOST, Waker(), IntentCache(cache))
+        follower.next()
+        with closing(EtcdStore(cluster.settings, "h2")) as other:
+            other.commit(Transaction(put=[network(1), subnet4(1), ME, port(1, 5, "m1")]))
+        follower.next()
+        if restarted:
+            follower.close()
+            follower = Follower(client, HOST, Waker(), IntentCache(cache))
+        _lose_data(cluster)
+        begun = _told_until_lost(follower)
+        assert len(begun) == restarted
+        assert all(ME.id in snapshot.objects[Kind.MACHINE] for snapshot in begun)
+        with closing(EtcdStore(cluster.settings, "h2")) as other:
+            for mtu in range(1400, 1420):
+                put = [network(2).model_copy(update={"mtu": mtu})]
+                other.commit(Transaction(put=put))
+        for _ in range(3):
+            assert follower.next() == []
+        follower.close()
+        cache.unlink()
+        (anew,) = Follower(client, HOST, Waker(), IntentCache(cache)).next()
+        assert isinstance(anew, Snapshot)
+        assert ME.id not in anew.objects[Kind.MACHINE]
+
+
+def _told_until_lost(follower: Follower) -> list[Snapshot]:
+    """What it begins with, if it does."""
+    found: list[Snapshot] = []
+    while True:
+        for told in follower.next():
+            assert not isinstance(told, Batch)
+            if isinstance(told, Snapshot):
+                found.append(told)
+            elif "its data is lost" in told.reason:
+                return found
+
+
+def _lose_data(cluster: EtcdCluster) -> None:
+    for member in cluster.members:
+        member.kill()
+        shutil.rmtree(member.folder)
+        member.start()
+    cluster.wait(cluster.settings)
 
 
 def test_without_etcd_it_begins_with_what_was_seen_last(tmp_path: Path) -> None:

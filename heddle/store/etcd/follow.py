@@ -17,9 +17,9 @@ from heddle.intent.model import AnyResource, Kind
 from heddle.store.cache import IntentCache
 from heddle.store.etcd.client import EtcdClient
 from heddle.store.etcd.connection import LostError
+from heddle.store.etcd.continuity import Continuity
 from heddle.store.etcd.journal import carry_out, progress_of
 from heddle.store.etcd.layout import (
-    HEAD,
     PENDING,
     SEE,
     Place,
@@ -28,7 +28,7 @@ from heddle.store.etcd.layout import (
     scope_prefix,
     wake_key,
 )
-from heddle.store.etcd.messages import RANGE, Event, KeyValue, end_of, get, read
+from heddle.store.etcd.messages import Event, KeyValue, end_of, read
 from heddle.store.etcd.reading import keys_between, moment
 from heddle.store.etcd.watch import Waker, Watching
 from heddle.store.interest import Interest
@@ -44,7 +44,6 @@ _SETTLE_ROUNDS = 20
 # Without a step, and a large commit is finished for its writer. Each host looks at times
 # of its own: the first one's steps are seen by the others, which go on waiting.
 _HOLD_SECONDS = (2.5, 4.0)
-_FIRST_PATIENCE_SECONDS = 2.5  # before we begin with what we saw last
 _RETRY_SECONDS = (0.2, 1.0)  # the first and the longest pause
 _SCOPES_AT_ONCE = 50
 _PAGE = 1000
@@ -149,6 +148,8 @@ class Follower:
         self._pending = False  # they are part of a large commit, which is not complete
         self._large = _Large()
         self._told = 0  # up to which revision
+        self._continuity = Continuity(client, cache)
+        self._doubtful = True  # whether etcd answers, and goes on where it was
         self._unkept: list[Callable[[IntentCache], None]] = []
         self._outage = ""
         self._pause = _RETRY_SECONDS[0]
@@ -158,8 +159,9 @@ class Follower:
         carried out by then."""
         self._keep_told()
         try:
-            if self._outage or (self._known is None and not self._in_step):
-                self._probe()
+            if self._doubtful:
+                self._continuity.check(self._told)
+                self._doubtful = False
             if self._outage:
                 self._outage = ""
                 return [Outage("")]
@@ -179,12 +181,9 @@ class Follower:
 
     # ---- trouble ---------------------------------------------------------
 
-    def _probe(self) -> None:
-        """StoreError when etcd does not answer."""
-        self._client.read(RANGE, get(HEAD), patience=_FIRST_PATIENCE_SECONDS)
-
     def _failed(self, error: StoreError) -> list[Followed]:
         told: list[Followed] = []
+        self._doubtful = True
         if self._known is None and (snapshot := self._cached()) is not None:
             self._known = _by_key(snapshot)
             told.append(snapshot)
@@ -193,7 +192,7 @@ class Follower:
         if isinstance(error, LostError) and self._in_step and self._pause == _RETRY_SECONDS[0]:
             self._pause *= 2
             return told
-        if not self._outage:
+        if not self._outage or str(error) == self._continuity.broken != self._outage:
             told.append(Outage(str(error)))
             self._outage = str(error)
         self._waker.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311 (no secret)
