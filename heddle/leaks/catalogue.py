@@ -102,7 +102,7 @@ CATALOGUE: dict[str, Line] = {
         "the host answers ARP or neighbour discovery for others on a link of ours (proxy_arp, "
         "proxy_ndp)",
         _READ,
-        "set net.ipv4.conf.DEVICE.proxy_arp=0 and net.ipv6.conf.DEVICE.proxy_ndp=0",
+        "set net.ipv4.conf.DEVICE.proxy_arp=0 and net.ipv6.conf.DEVICE.proxy_ndp=0, of all as well",
     ),
     "link-group": Line(
         "the host has joined a multicast group on a link of ours: it would send IGMP or MLD",

@@ -13,6 +13,7 @@ from heddle.leaks.guests import GuestPort, Guests
 from heddle.leaks.physical import Physical
 
 _IPV4, _ARP, _IPV6 = 0x0800, 0x0806, 0x86DD
+_VLAN_TAGS = (b"\x81\x00", b"\x88\xa8")  # IEEE 802.1Q and 802.1ad
 _LLDP, _EAPOL = 0x88CC, 0x888E
 _ICMP, _IGMP, _UDP, _ICMPV6 = 1, 2, 17, 58
 _CISCO = bytes.fromhex("01000ccccccc")  # CDP, VTP, DTP
@@ -56,7 +57,9 @@ class Frame:
 
 
 def parse(data: bytes) -> Frame:
-    """Of a frame that may be cut off anywhere."""
+    """Of a frame that may be cut off anywhere. VLAN tags tell nothing of what is inside."""
+    while data[12:14] in _VLAN_TAGS:
+        data = data[:12] + data[16:]
     ethertype = int.from_bytes(data[12:14], "big")
     if ethertype == _IPV4 and len(data) >= 34:
         header = (data[14] & 0xF) * 4

@@ -69,13 +69,15 @@ def _settings(device: str) -> Iterator[tuple[str, str, str]]:
     wanted: tuple[tuple[str, str, str], ...] = (
         ("ipv6/conf/{}/disable_ipv6", "link-ipv6", "1"),
         ("ipv4/conf/{}/proxy_arp", "link-proxy", "0"),
+        ("ipv4/conf/all/proxy_arp", "link-proxy", "0"),  # what is on for all is on for each
         ("ipv6/conf/{}/proxy_ndp", "link-proxy", "0"),
+        ("ipv6/conf/all/proxy_ndp", "link-proxy", "0"),
     )
     for path, leak, value in wanted:
         with contextlib.suppress(OSError):  # no such protocol on this link
             found = Path("/proc/sys/net", path.format(device)).read_text().strip()
             if found != value:
-                yield path.rpartition("/")[2], leak, f"is {found}"
+                yield path.partition("conf/")[2].removeprefix("{}/"), leak, f"is {found}"
 
 
 # ---- filters ----------------------------------------------------------------

@@ -107,6 +107,11 @@ def test_healthy_traffic_leaks_nothing(host: Lab) -> None:
             "echo 0 > /proc/sys/net/ipv4/conf/{0}/proxy_arp",
         ),
         (
+            "link-proxy",
+            "echo 1 > /proc/sys/net/ipv4/conf/all/proxy_arp",
+            "echo 0 > /proc/sys/net/ipv4/conf/all/proxy_arp",
+        ),
+        (
             "link-ipv6",
             "echo 0 > /proc/sys/net/ipv6/conf/{0}/disable_ipv6",
             "echo 1 > /proc/sys/net/ipv6/conf/{0}/disable_ipv6",

@@ -19,7 +19,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrHopByHop,
     IPv6ExtHdrRouting,
 )
-from scapy.layers.l2 import ARP, LLC, STP, Dot3, Ether
+from scapy.layers.l2 import ARP, LLC, STP, Dot1AD, Dot1Q, Dot3, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
 
@@ -192,6 +192,10 @@ def test_what_hosts_say_to_each_other_is_no_leak() -> None:
         ("wire-frame", Ether(src=HOST, dst=VM) / IP(dst="10.0.0.2") / TCP()),
         ("wire-packet", Ether(src=HOST, dst=PEER) / IP(src="10.0.0.2", dst="192.0.2.1") / TCP()),
         ("wire-packet", Ether(src=HOST, dst=PEER) / IPv6(src="2001:db8::1", dst="fd00::2") / TCP()),
+        (
+            "wire-packet",
+            Ether(src=HOST, dst=PEER) / Dot1AD(vlan=5) / Dot1Q(vlan=6) / IP(dst="10.0.0.2") / TCP(),
+        ),
         ("wire-vtep", envelope(STRANGER)),
         ("wire-network", envelope(vni=78)),
     ],
