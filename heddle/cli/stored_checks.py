@@ -14,7 +14,7 @@ from heddle.cli.paths import path_problems, paths_of
 from heddle.cli.policy import crowds, troubles
 from heddle.cli.view import View
 from heddle.errors import RequestError, StoreError
-from heddle.paths import settings_file, store_file
+from heddle.paths import host_name, settings_file, store_file
 from heddle.settings import EtcdSettings, read_settings
 
 if TYPE_CHECKING:  # hosts without etcd do without
@@ -32,7 +32,14 @@ def stored_findings() -> list[Finding]:
     store, trouble = _store(etcd, is_root=is_root)
     view = _view(trouble) if is_root else AS_ROOT
     hook = _libvirt_hook(view, alone=etcd is None)
-    return [store, hook, _flow_table(view), _room(view), _paths(view)]
+    return [
+        store,
+        _carried_out(view),
+        hook,
+        _flow_table(view),
+        _room(view),
+        _paths(view),
+    ]
 
 
 def _view(trouble: str) -> View | str:
@@ -68,6 +75,19 @@ def _etcd(health: Health) -> Finding:
     if health.silent:
         return Finding("store", State.UNKNOWN, detail, "; ".join(health.silent.values()))
     return Finding("store", State.OK, detail)
+
+
+def _carried_out(view: View | str) -> Finding:
+    """What the agent can't do, such as to be known to others, or to believe an etcd."""
+    name = "intent"
+    if not isinstance(view, View):
+        return Finding(name, State.UNKNOWN, view)
+    agent = view.statuses.get(("agent", host_name()), {})
+    found = {**agent.get("errors", {}), **agent.get("pending", {})}
+    if agent.get("state") != "running" or not found:
+        return Finding(name, State.OK, "nothing that the agent has failed to do")
+    detail = "; ".join(f"{what}: {error}" for what, error in found.items())
+    return Finding(name, State.BROKEN, detail, "`heddle show agent` tells when it is done")
 
 
 def _libvirt_hook(view: View | str, *, alone: bool) -> Finding:

@@ -174,6 +174,16 @@ def test_doctor_looks_at_the_members(own: EtcdCluster, root: Root) -> None:
     assert finding.remedy.startswith("traffic goes on; start etcd's members")
 
 
+def test_doctor_tells_what_the_agent_can_not_do(shared: EtcdCluster, root: Root) -> None:
+    fact = {"state": "running", "errors": {"store": "its data is lost"}, "pending": {"tap1": "no"}}
+    with closing(EtcdStore(shared.settings, "h1")) as store:
+        for state, expected in (("running", State.BROKEN), ("stopped", State.OK)):
+            store.put_status({("agent", "h1"): {**fact, "state": state}})
+            assert findings()["intent"].state is expected
+        store.put_status({("agent", "h1"): fact})
+    assert findings()["intent"].detail == "store: its data is lost; tap1: no"
+
+
 def test_doctor_names_a_member_that_is_silent(root: Root, tmp_path: Path) -> None:
     with etcd_cluster(tmp_path / "etcd" / "data", members=3) as cluster:
         root.use(cluster.settings)

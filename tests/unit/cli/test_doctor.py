@@ -14,7 +14,7 @@ from heddle.cli.checks import CHECKS, Finding, State
 from heddle.cli.main import main
 from heddle.cli.stored_checks import stored_findings
 
-ABOUT_THE_STORE = ("store", "libvirt hook", "flow table", "guests of guests", "paths")
+ABOUT_THE_STORE = ("store", "intent", "libvirt hook", "flow table", "room in tables", "paths")
 
 
 @pytest.fixture(autouse=True)
