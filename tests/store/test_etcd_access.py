@@ -15,6 +15,7 @@ from store_places import network, take
 from heddle.errors import StoreError
 from heddle.intent.model import Kind
 from heddle.settings import EtcdSettings
+from heddle.store.etcd.client import EtcdClient
 from heddle.store.etcd.store import EtcdStore
 from heddle.store.interface import Transaction
 
@@ -82,6 +83,18 @@ def test_a_server_that_another_ca_has_signed_is_not_trusted(
         pytest.raises(StoreError, match="certificate"),
     ):
         store.snapshot()
+
+
+def test_a_certificate_that_another_ca_has_signed_is_not_taken(
+    guarded: EtcdCluster, certificates: Certificates, tmp_path: Path
+) -> None:
+    cert, key = Certificates(tmp_path / "other").client
+    settings = with_certificate(guarded, certificates)._replace(cert=cert, key=key)
+    with (
+        closing(EtcdClient(settings, patience=3)) as client,
+        pytest.raises(StoreError, match=r"does not take the certificate of store\.cert"),
+    ):
+        client.range(b"/")
 
 
 def test_a_missing_certificate_is_named(guarded: EtcdCluster, tmp_path: Path) -> None:

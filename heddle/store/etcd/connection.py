@@ -108,9 +108,14 @@ class Connection:
         config = h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
         self._http = h2.connection.H2Connection(config)
         self._heard_at = time.monotonic()
+        self._heard = False  # anything at all
         self._pinged = False
         with self._lock:
-            self._begin()
+            try:
+                self._begin()
+            except LostError as error:
+                self._socket.close()
+                raise UnreachableError(str(error)) from error
         self._reader = threading.Thread(target=self._read, name="etcd", daemon=True)
         self._reader.start()
 
@@ -230,7 +235,15 @@ class Connection:
                 if left <= 0 or not _poll(self._socket, select.POLLOUT, left):
                     raise self._lost("takes no data") from None
             except OSError as error:
-                raise self._lost(error.strerror or str(error)) from error
+                raise self._lost(self._words(error)) from error
+
+    def _words(self, error: Exception) -> str:
+        """What ends a connection. TLS 1.3 looks at a client's certificate when the client
+        has done its part of the handshake (RFC 8446, 4.4.2.4)."""
+        if isinstance(error, ssl.SSLError) and not self._heard:
+            return f"does not take the certificate of store.cert ({error.reason or error})"
+        strerror = getattr(error, "strerror", None)
+        return str(strerror or error) or type(error).__name__
 
     def _lost(self, reason: str) -> StoreError:
         """Note that the connection is gone; the reading thread ends the calls."""
@@ -249,7 +262,7 @@ class Connection:
                     continue
                 self._receive()
         except (OSError, StoreError, h2.exceptions.ProtocolError) as error:
-            self.fail(str(error) or type(error).__name__)
+            self.fail(self._words(error))
         finally:
             self.fail("closed")
             self._socket.close()
@@ -265,7 +278,7 @@ class Connection:
                 return
             if not data:
                 raise LostError("the member closed the connection")
-            self._heard_at, self._pinged = time.monotonic(), False
+            self._heard_at, self._pinged, self._heard = time.monotonic(), False, True
             calls = [call for event in self._http.receive_data(data) for call in self._take(event)]
             self._flush()
         for call in calls:  # without the lock: a callback may do what it likes
