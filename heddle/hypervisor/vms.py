@@ -291,6 +291,9 @@ class VirtualMachines:
         """
         wanted = {nic.device: nic for nic in spec.nics}
         plugged = read_nics(domain.XMLDesc(0))
+        if spec.cpus > 1 and any(is_deserted(device) for device in plugged):
+            self._begin_anew(domain, spec)
+            return True
         surplus = [
             (device, mac)
             for device, mac in plugged.items()
@@ -304,6 +307,21 @@ class VirtualMachines:
         for nic in missing:
             self._plug_one(domain, spec, nic)
         return bool(surplus or missing)
+
+    def _begin_anew(self, domain: libvirt.virDomain, spec: MachineSpec) -> None:
+        """Let a new QEMU go on from the memory of the old one. When a NIC with several
+        queues is unplugged or reset whose TAP is gone, QEMU aborts (peer_detach), and
+        the guest with it."""
+        assert self._connection is not None
+        log.info("machine %s: begun anew, since its TAP was", spec.name)
+        file = paths.state_dir() / "saved" / f"{spec.name}.anew"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with libvirt_errors(f"machine {spec.name}: can't be given its new TAP"):
+                domain.save(str(file))
+                self._connection.restoreFlags(str(file), None, libvirt.VIR_DOMAIN_SAVE_RUNNING)
+        finally:
+            file.unlink(missing_ok=True)
 
     def _unplug(self, domain: libvirt.virDomain, device: str, mac: str) -> None:
         log.info("machine %s: unplugging %s", domain.name(), device)

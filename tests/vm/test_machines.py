@@ -123,13 +123,16 @@ def test_nics_come_and_go_while_it_runs(vm_host: PrivateHost) -> None:
     assert vm_host.boot_id(spec) == boot
 
 
-def test_a_tap_made_anew_is_plugged_in_again(vm_host: PrivateHost) -> None:
-    """QEMU holds the old device, which leads nowhere."""
-    spec = vm_host.vm(vm_host.nic())
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_a_tap_made_anew_is_plugged_in_again(vm_host: PrivateHost, cpus: int) -> None:
+    """QEMU holds the old device, which leads nowhere. The guest does not notice more
+    than a cable that was pulled."""
+    spec = vm_host.vm(vm_host.nic(queues=cpus), cpus=cpus)
     vm_host.until_ready(spec)
+    boot = vm_host.boot_id(spec)
     nic = spec.nics[0]
     run("ip", "link", "delete", nic.device)
-    vm_host.add_tap(nic.device)
+    vm_host.add_tap(nic.device, queues=cpus)
     address = nic.addresses[0].split("/")[0]
 
     def answers() -> bool:
@@ -138,6 +141,7 @@ def test_a_tap_made_anew_is_plugged_in_again(vm_host: PrivateHost) -> None:
         return subprocess.run(ping, check=False, capture_output=True).returncode == 0
 
     wait_until(answers, "the guest answers through its new TAP")
+    assert vm_host.boot_id(spec) == boot
 
 
 def test_several_cpus_have_several_queues(vm_host: PrivateHost) -> None:
