@@ -140,6 +140,13 @@ def _give_birth(name: str) -> None:
     _check(_libc.mount(source, target, b"none", _MS_BIND, None), f"name namespace {name}")
 
 
+def has_root_mount() -> bool:
+    """Whether a mount is at `/`: not so in a chroot whose folder is none. Only what is
+    mounted there can be kept from others' mounts."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    return any(line.split()[4] == "/" for line in mounts)
+
+
 def _identity(path: Path) -> str:
     found = path.stat()
     return f"{found.st_dev}:{found.st_ino}\n"

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from heddle.applier.namespaces import has_root_mount
 from heddle.compiler.state import MachineSpec
 from heddle.errors import HypervisorError
 from heddle.hypervisor.guest_agent import ExecResult
@@ -51,8 +52,7 @@ def command_in_container(name: str, argv: Sequence[str]) -> list[str]:
 def _entering(namespace: str) -> list[str]:
     """`ip netns exec` makes mounts of its own below `/`, and gives up where `/` is none, as
     in a chroot: there a container has the name servers of its host."""
-    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    if any(line.split()[4] == "/" for line in mounts):
+    if has_root_mount():
         return ["ip", "netns", "exec", namespace]
     return ["nsenter", f"--net={_NAMESPACES / namespace}", "--"]
 

@@ -13,7 +13,7 @@ from heddle.errors import OperationError
 from heddle.lab import etcd, hosts, spaces, underlay
 from heddle.lab.folder import CONTROL, ETCD, UNDERLAY, LabFolder
 from heddle.lab.plan import LabPlan
-from heddle.lab.spaces import Space
+from heddle.lab.spaces import Space, require_root_mount
 
 Say = Callable[[str], None]
 Agents = Mapping[str, subprocess.Popen[bytes] | None]  # None: it ran before
@@ -28,6 +28,7 @@ def build(lab: LabFolder, plan: LabPlan, lock: int, say: Say) -> None:
     etcd, and an agent for each host that follows intent. ``lock`` is that of the
     lab. OperationError."""
     etcd.require_etcd()
+    require_root_mount()
     lab.write_plan(plan)
     say(f"making {len(plan.hosts)} hosts")
     all_spaces = _make_spaces(lab, plan, lock)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from heddle.applier.namespaces import in_thread
+from heddle.applier.namespaces import has_root_mount, in_thread
 from heddle.errors import KernelError, OperationError
 
 T = TypeVar("T")
@@ -51,6 +51,15 @@ if [ -s "$3/etc/machine-id" ] && [ -e /etc/machine-id ]; then
 fi
 ip link set lo up
 """
+
+
+def require_root_mount() -> None:
+    """OperationError where hosts can't have mounts of their own."""
+    if not has_root_mount():
+        raise OperationError(
+            "heddle lab works in a chroot only if its folder is a mount point: "
+            "run `mount --bind DIR DIR` before `chroot DIR`"
+        )
 
 
 class Space:

@@ -209,6 +209,16 @@ def test_exec_works_in_a_chroot(routed_lab: Lab) -> None:
     assert "10.1.0.10/24" in done.stdout
 
 
+def test_a_lab_in_a_chroot_says_what_it_needs(routed_lab: Lab) -> None:
+    file = routed_lab.write("version: 1\nhosts: {h1: {}, h2: {}}\n", "hosts.yaml")
+    heddle = (sys.executable, "-m", "heddle.cli.main", "lab", "up", str(file))
+    done = routed_lab.run(
+        "unshare", "--mount", "sh", "-ec", _IN_A_CHROOT, "sh", *heddle, check=False
+    )
+    assert done.returncode == 1
+    assert "run `mount --bind DIR DIR` before `chroot DIR`" in done.stderr
+
+
 @pytest.mark.parametrize("options", [(), ("--ipv6",), ("--tcp", "80"), ("--udp", "53")])
 def test_trace_tells_the_way(routed_lab: Lab, options: tuple[str, ...]) -> None:
     report = json.loads(routed_lab.heddle("trace", "c0", "c1", *options, "--json").stdout)
