@@ -14,7 +14,7 @@ from heddle.cli.options import add_action, add_json, add_timeout, become, descri
 from heddle.cli.progress import Progress
 from heddle.cli.table import render, render_json
 from heddle.cli.view import Item, View, addresses
-from heddle.cli.waiting import in_state, ready, wait_for
+from heddle.cli.waiting import in_state, ready, runs, wait_for
 from heddle.errors import RequestError
 from heddle.paths import state_dir
 
@@ -233,8 +233,12 @@ def _restore(machine: StoredMachine, host: str | None, timeout: float) -> None:
     else:
         revision = _want(machine, running=True, host=host)
         machine = replace(machine, host=host)
-    _wait_ready(machine, revision, timeout)
-    _want(machine, saved="")
+    hosts = {machine.host}
+    with Progress() as progress:
+        wait_for(runs(revision, machine.id, machine.name, hosts), progress, timeout, hosts=hosts)
+    # The file is gone. Were it still to start from that, and the guest not get ready, it
+    # could neither start again nor move.
+    _wait_ready(machine, _want(machine, saved=""), timeout)
     print(f"{machine.name} is ready")
 
 

@@ -19,6 +19,8 @@ Missing = Callable[[Facts, int], str]
 """What is still missing, in words, given the facts and the first look at machines
 that counts; nothing missing is the empty string."""
 
+_RUNNING = ("booting", "running")  # states of machines
+
 
 def wait_for(
     missing: Missing,
@@ -91,6 +93,19 @@ def ready(
         waiting = [n for i, n in ports.items() if not _is_active(facts.get(("port", i), {}))]
         words = _words("ports", "active", ports, waiting) if waiting else ""
         return f"{words}; {troubles}" if troubles else words
+
+    return missing
+
+
+def runs(revision: int, machine_id: str, name: str, hosts: Iterable[str] = ()) -> Missing:
+    """Missing until a machine runs, ready or not. HypervisorError as of ``ready``."""
+    is_applied = applied(revision, hosts)
+    is_ready = ready(revision, {machine_id: name}, {}, hosts)
+
+    def missing(facts: Facts, look: int) -> str:
+        words = is_ready(facts, look)
+        state = facts.get(("machine", machine_id), {}).get("state")
+        return words if is_applied(facts, look) or state not in _RUNNING else ""
 
     return missing
 

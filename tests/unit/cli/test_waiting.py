@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heddle.cli.waiting import Facts, applied, gone, in_state, ready
+from heddle.cli.waiting import Facts, applied, gone, in_state, ready, runs
 from heddle.errors import HypervisorError
 
 LOOK = 5
@@ -76,6 +76,16 @@ def test_in_state() -> None:
     missing = in_state(7, "m1", "vm0", "stopped")
     assert missing(facts(machine_m1=READY), LOOK) == "machine vm0 is running"
     assert missing(facts(machine_m1={"state": "stopped"}), LOOK) == ""
+
+
+@pytest.mark.parametrize("fact", [READY, BOOTING])
+def test_one_that_runs_need_not_be_ready(fact: dict[str, object]) -> None:
+    """A guest whose address has been changed while it was saved never is."""
+    missing = runs(7, "m1", "vm0")
+    assert missing(facts(6, machine_m1=fact), LOOK) == "applying revision 7"
+    saved = facts(machine_m1={"state": "saved", "ready": False, "error": None})
+    assert missing(saved, LOOK) == "0 of 1 machines ready, waiting for vm0"
+    assert missing(facts(machine_m1=fact), LOOK) == ""
 
 
 def test_gone() -> None:
