@@ -57,6 +57,7 @@ def losing_nothing(lab: Running) -> Iterator[None]:
             counter = stack.enter_context(_running(lab, receiver, "count", str(PORT)))
             assert counter.stdout.readline() == "listening\n"
             sender = stack.enter_context(_running(lab, W1, "send", address, str(PORT), str(RATE)))
+            assert sender.stdout.readline() == "sending\n"
             ends.append((sender, counter))
         yield
         for sender, counter in ends:

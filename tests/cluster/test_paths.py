@@ -283,6 +283,8 @@ def stream(lab: Running, host: str, to: str) -> Iterator[Result]:
         assert counter.stdout is not None
         assert counter.stdout.readline() == "listening\n"
         with piped(lab, lab.inside(container(host), *sending)) as sender:
+            assert sender.stdout is not None
+            assert sender.stdout.readline() == "sending\n"
             yield lambda: outcome[0]
             sent = int(sender.communicate()[0])
         outcome.append((sent, json.loads(counter.communicate()[0])))

@@ -226,6 +226,7 @@ class Datagrams:
         self._sender = stack.enter_context(
             lab.background(lab.inside(source, sys.executable, TRAFFIC, *words))
         )
+        assert read_line(self._sender) == "sending"
 
     def stop(self) -> tuple[int, int]:
         """How many were sent, and how many came."""

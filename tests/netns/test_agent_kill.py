@@ -38,6 +38,9 @@ class Load:
             name: self._start(name, "send", ADDRESS[OTHER[name]], UDP, str(RATE))
             for name in ADDRESS
         }
+        for sender in self._senders.values():
+            assert sender.stdout is not None
+            assert sender.stdout.readline() == "sending\n"
         self._stream = self._start("c0", "stream", ADDRESS["c1"], TCP)
 
     def forwarded(self) -> int:

@@ -83,6 +83,8 @@ def test_limits_come_change_and_go_without_loss(lab: Lab) -> None:
             assert listener.stdout.readline() == "listening\n"
         words = ("send", "10.7.0.11", UDP, str(DATAGRAMS_PER_SECOND))
         sender = stack.enter_context(program(lab, "a", *words))
+        assert sender.stdout is not None
+        assert sender.stdout.readline() == "sending\n"
         stream = stack.enter_context(program(lab, "a", "stream", "10.7.0.11", TCP))
         flows(lab, DATAGRAMS_PER_SECOND)
         for a, b in zip(FROM_A, TO_B, strict=True):

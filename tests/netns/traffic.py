@@ -1,7 +1,7 @@
 """Numbered datagrams at a steady rate, and a TCP stream: what tests of lossless
 work send. Runs as a program inside containers, with Python's library alone.
 
-    traffic.py send TO PORT RATE          until standard input ends; prints how many
+    traffic.py send TO PORT RATE          until standard input ends; prints "sending", how many
     traffic.py count PORT                 until standard input ends; prints JSON
     traffic.py stream TO PORT             sends bytes until standard input ends
     traffic.py sink PORT                  takes in one connection to its end
@@ -27,6 +27,8 @@ def send(to: str, port: int, rate: float) -> None:
     while not _told_to_stop(began + number / rate - time.monotonic()):
         sender.send(number.to_bytes(8, "big"))
         number += 1
+        if number == 1:
+            print("sending", flush=True)
     print(number)
 
 
