@@ -3,11 +3,16 @@ of them."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from heddle.cli.view import Item, View, addresses
 from heddle.events.naming import PortName
 from heddle.events.reasons import explain_at
 from heddle.intent.protocols import ICMP, ICMPV6, protocol_name
 from heddle.intent.rates import bytes_text, rate_text
+
+if TYPE_CHECKING:  # only root needs the data plane
+    from heddle.datapath.learned import Announced, Behind
 
 # ---- security groups -----------------------------------------------------
 
@@ -151,17 +156,25 @@ def behind(view: View, port: Item) -> Item | None:
     """How many MACs and addresses of others are known behind a port without port
     security, and how many of each can be; None as for ``connections_of``, and when
     nobody is."""
-    guests = view.learned.guests if view.learned and not is_guarded(port) else {}
-    known = guests.get(view.status(port).get("ifindex", 0))
+    known = _guests_at(view, port)
     return known._asdict() if known else None
 
 
 def announced(view: View, port: Item) -> Item | None:
     """How many addresses of its address pairs are known to be at a port, and how many
     can be; None as for ``behind``."""
-    announced = view.learned.announced if view.learned and is_guarded(port) else {}
-    known = announced.get(view.status(port).get("ifindex", 0))
+    known = _pairs_at(view, port)
     return known._asdict() if known else None
+
+
+def _guests_at(view: View, port: Item) -> Behind | None:
+    guests = view.learned.guests if view.learned and not is_guarded(port) else {}
+    return guests.get(view.status(port).get("ifindex", 0))
+
+
+def _pairs_at(view: View, port: Item) -> Announced | None:
+    pairs = view.learned.announced if view.learned and is_guarded(port) else {}
+    return pairs.get(view.status(port).get("ifindex", 0))
 
 
 def port_details(view: View, port: Item) -> Item:
@@ -204,14 +217,14 @@ def crowds(view: View) -> list[str]:
 
 
 def _crowd_at(view: View, port: Item) -> str | None:
-    label = view.names.by_id[port["id"]].label
-    guests, pairs = behind(view, port), announced(view, port)
-    if guests and max(guests["macs"], guests["addresses"]) >= guests["limit"]:
-        kinds = {"MACs": guests["macs"], "addresses": guests["addresses"]}
-        full = [f"{count} {kind}" for kind, count in kinds.items() if count >= guests["limit"]]
+    guests, pairs = _guests_at(view, port), _pairs_at(view, port)
+    if guests and guests.is_full:
+        kinds = {"MACs": guests.macs, "addresses": guests.addresses}
+        full = [f"{count} {kind}" for kind, count in kinds.items() if count >= guests.limit]
         what = f"{' and '.join(full)} behind it"
-    elif pairs and pairs["addresses"] >= pairs["limit"]:
-        what = f"announced {pairs['addresses']} addresses of its address pairs"
+    elif pairs and pairs.is_full:
+        what = f"announced {pairs.addresses} addresses of its address pairs"
     else:
         return None
+    label = view.names.by_id[port["id"]].label
     return f"{label} has {what}, as many as can be known: the oldest make room"
